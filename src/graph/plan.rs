@@ -1,0 +1,103 @@
+//! What is to be run: the pipeline with every name resolved, every default chosen and nothing left to check.
+
+use crate::model::{Format, QueueOptions, Stage, StopPolicy};
+
+/// A checked pipeline, ready to run. Stages, queues and pipes are named by their position.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The pipeline's name.
+    pub name: String,
+    /// How the run as a whole is ended.
+    pub stop: StopPolicy,
+    /// In the order of the document.
+    pub stages: Vec<StagePlan>,
+    /// Declared ones in the order of the document, then those that carry a standard output with neither edge nor
+    /// file to `mpflow`'s own.
+    pub queues: Vec<QueuePlan>,
+    /// In the order of the document.
+    pub pipes: Vec<PipePlan>,
+    /// The stages from sources to sinks: every edge leads from an earlier to a later one.
+    pub order: Vec<usize>,
+}
+
+/// One stage and its ports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StagePlan {
+    /// What the user declared.
+    pub stage: Stage,
+    /// The ports that queues lead into; `stdin` first, then the user's own in the order of the document.
+    pub inputs: Vec<PortPlan>,
+    /// The ports that queues lead out of; in the order of the document, implicit ones last.
+    pub outputs: Vec<PortPlan>,
+}
+
+/// One port that queues are joined to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortPlan {
+    /// `stdin`, `stdout`, `stderr`, `failed` or the user's own.
+    pub name: String,
+    /// How its bytes are cut into records; the same for all its queues.
+    pub format: Format,
+    /// Positions in [`Plan::queues`]: subscriptions of an output, merged sources of an input.
+    pub queues: Vec<usize>,
+}
+
+/// An end of a queue: a stage and the position of the port in [`StagePlan::inputs`] or [`StagePlan::outputs`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PortRef {
+    /// Position in [`Plan::stages`].
+    pub stage: usize,
+    /// Position among the stage's inputs (a consumer) or outputs (a producer).
+    pub port: usize,
+}
+
+/// One queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueuePlan {
+    /// `crawl -> parse`, as messages and reports show it.
+    pub name: String,
+    /// Whether the document declares it.
+    pub is_declared: bool,
+    /// The producer; `None` is `mpflow`'s standard input.
+    pub from: Option<PortRef>,
+    /// The consumer; `None` is `mpflow`'s standard output.
+    pub to: Option<PortRef>,
+    /// The chosen format.
+    pub format: Format,
+    /// Everything else; its `format` is `Some` of the chosen one.
+    pub options: QueueOptions,
+}
+
+/// One pipe edge: as many kernel pipes as its two stages have workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipePlan {
+    /// `encoder -> muxer`.
+    pub name: String,
+    /// The writing stage, position in [`Plan::stages`].
+    pub from: usize,
+    /// Its port: `stdout`, `stderr` or the user's own; of a duplex pipe the peer's name.
+    pub from_port: String,
+    /// The reading stage.
+    pub to: usize,
+    /// Its port: `stdin` or the user's own; of a duplex pipe the peer's name.
+    pub to_port: String,
+    /// A connected pair of sockets.
+    pub duplex: bool,
+    /// Capacity asked of the kernel, in bytes.
+    pub size: Option<u64>,
+}
+
+impl Plan {
+    /// The position of the stage of this name.
+    pub fn stage_position(&self, name: &str) -> Option<usize> {
+        self.stages.iter().position(|plan| plan.stage.name == name)
+    }
+}
+
+impl StagePlan {
+    /// Whether nothing feeds it: no queue, no pipe, no file.
+    pub fn is_source(&self) -> bool {
+        self.inputs.is_empty()
+    }
+}
+

@@ -1,0 +1,10 @@
+//! A declarative multi-process pipeline engine.
+
+pub mod event;
+pub mod graph;
+pub mod model;
+pub mod report;
+
+mod engine;
+
+pub use engine::{Run, StartError, Stop};

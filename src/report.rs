@@ -1,0 +1,206 @@
+//! What came of a run, as plain data.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::model::{Exit, Usage};
+
+/// Writes a duration as seconds.
+pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The run's id.
+    pub run_id: String,
+    /// What came of the whole.
+    pub outcome: Outcome,
+    /// From the start to the end of the run, in seconds.
+    #[serde(rename = "wall_seconds", serialize_with = "seconds")]
+    pub wall: Duration,
+    /// In the order of the document.
+    pub stages: Vec<StageReport>,
+    /// The queues, in the order of the document; then the implicit ones to `stdout`.
+    pub edges: Vec<EdgeReport>,
+}
+
+/// What came of the whole run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "result")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Every stage did its work.
+    Succeeded,
+    /// At least one stage failed.
+    Failed {
+        /// The failures, in the order in which they happened.
+        failures: Vec<Failure>,
+    },
+    /// It was stopped from outside before its work was done.
+    Stopped {
+        /// `drain`, `terminate` or `kill`: the strongest request that came.
+        level: String,
+    },
+}
+
+/// Why a stage failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// Which stage.
+    pub stage: String,
+    /// The worker whose end was the cause, where one was.
+    pub worker: Option<String>,
+    /// How that worker ended, as Python writes it.
+    pub exit: Option<i32>,
+    /// Why, in words.
+    pub reason: String,
+    /// The last lines of that worker's standard error.
+    pub stderr: Vec<String>,
+}
+
+/// What became of one stage.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StageReport {
+    /// Its name.
+    pub stage: String,
+    /// `stream`, `map` or `each`.
+    pub mode: String,
+    /// `finished`, `failed`, `stopped` or `not_started`.
+    pub state: String,
+    /// Whether it is a daemon.
+    pub daemon: bool,
+    /// The most workers it had at one time.
+    pub workers: usize,
+    /// Records that its input ports took.
+    pub records_in: u64,
+    /// Records that left its output ports, each counted once.
+    pub records_out: u64,
+    /// Records whose attempts were used up.
+    pub failed: u64,
+    /// Attempts at records that failed and were followed by another.
+    pub retried: u64,
+    /// Processes started in the place of one that had ended.
+    pub restarts: u64,
+    /// Processes started in all.
+    pub started: u64,
+    /// From the start of its first worker to the end of its last, in seconds.
+    #[serde(rename = "wall_seconds", serialize_with = "seconds")]
+    pub wall: Duration,
+    /// Processor time of all its workers, in seconds.
+    #[serde(rename = "cpu_seconds", serialize_with = "seconds")]
+    pub cpu: Duration,
+    /// The largest peak of resident memory among its workers, in bytes.
+    pub peak_memory_bytes: u64,
+    /// How its processes ended: Python's number, and how many ended so. Sorted by the number.
+    pub exits: Vec<(i32, u64)>,
+}
+
+/// The books of one queue. `in = delivered + failed + dropped + discarded`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EdgeReport {
+    /// `crawl -> parse`.
+    pub edge: String,
+    /// Records that its producers put in. An edge with `to_each` counts each worker's copy.
+    #[serde(rename = "in")]
+    pub records_in: u64,
+    /// Records that a consumer took, and answered where they are leased.
+    pub delivered: u64,
+    /// Records whose attempts were used up.
+    pub failed: u64,
+    /// Records dropped since the queue was full.
+    pub dropped: u64,
+    /// Records that nobody took, by reason.
+    pub discarded: Vec<Discarded>,
+    /// Of those delivered, records that a worker had read which then died: whether it did its work with them is not known.
+    pub unconfirmed: u64,
+    /// Bytes that its producers put in.
+    pub bytes: u64,
+    /// The most records that waited at one time.
+    pub peak_records: u64,
+}
+
+/// Records that nobody took, for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Discarded {
+    /// `consumer ended`, `stopped`, `stage failed`.
+    pub reason: String,
+    /// How many.
+    pub records: u64,
+}
+
+impl EdgeReport {
+    /// Whether every record that went in is accounted for.
+    pub fn balances(&self) -> bool {
+        let discarded: u64 = self.discarded.iter().map(|part| part.records).sum();
+        self.records_in == self.delivered + self.failed + self.dropped + discarded
+    }
+}
+
+/// How a process ended and what it used.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ExitReport {
+    /// As Python writes it.
+    pub exit: i32,
+    /// Processor time, in seconds.
+    #[serde(rename = "cpu_seconds", serialize_with = "seconds")]
+    pub cpu: Duration,
+    /// Peak resident memory in bytes.
+    pub peak_memory_bytes: u64,
+}
+
+impl ExitReport {
+    pub(crate) fn new(exit: Exit, usage: Usage) -> Self {
+        Self { exit: exit.code(), cpu: usage.cpu, peak_memory_bytes: usage.peak_memory_bytes }
+    }
+}
+
+/// One look at a run while it goes on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// Since the start of the run, in seconds.
+    #[serde(rename = "t", serialize_with = "seconds")]
+    pub at: Duration,
+    /// In the order of the document.
+    pub stages: Vec<StageSnapshot>,
+    /// The queues, as in [`Report::edges`].
+    pub edges: Vec<EdgeSnapshot>,
+}
+
+/// One stage at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StageSnapshot {
+    /// Its name.
+    pub stage: String,
+    /// `waiting`, `running`, `draining`, `stopping`, `finished` or `failed`.
+    pub state: String,
+    /// Living workers.
+    pub workers: usize,
+    /// As wide as its pool may be.
+    pub pool: usize,
+    /// Records that its input ports took so far.
+    pub records_in: u64,
+    /// Records that left its output ports so far.
+    pub records_out: u64,
+    /// Records whose attempts were used up.
+    pub failed: u64,
+    /// Processes started in the place of one that had ended.
+    pub restarts: u64,
+}
+
+/// One queue at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EdgeSnapshot {
+    /// `crawl -> parse`.
+    pub edge: String,
+    /// Records that wait.
+    pub records: u64,
+    /// Bytes that wait.
+    pub bytes: u64,
+    /// Whether its producers wait for room.
+    pub is_full: bool,
+}
