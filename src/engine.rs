@@ -24,7 +24,9 @@ pub enum Stop {
 #[non_exhaustive]
 pub enum StartError {
     /// [`crate::init`] was not called at the start of `main`.
-    #[error("the engine was not initialised: call `mpflow::init()` first thing in `main`, before any thread starts")]
+    #[error(
+        "the engine was not initialised: call `mpflow::init()` first thing in `main`, before any thread starts"
+    )]
     NotInitialised,
     /// The launcher process could not be started.
     #[error("cannot start the launcher process")]

@@ -100,4 +100,3 @@ impl StagePlan {
         self.inputs.is_empty()
     }
 }
-

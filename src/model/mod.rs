@@ -19,8 +19,8 @@ pub use per_worker::PerWorker;
 pub use pipeline::{Pipeline, SharedKind, SharedObject};
 pub use placeholder::{Piece, Record, Template};
 pub use policy::{
-    Backoff, Dependency, DependencyState, Limits, OnError, OnFailure, Probe, ProbeKind, Restart, RestartPolicy,
-    RestartScope, Retry, StopPolicy,
+    Backoff, Dependency, DependencyState, Limits, OnError, OnFailure, Probe, ProbeKind, Restart,
+    RestartPolicy, RestartScope, Retry, StopPolicy,
 };
 pub use problem::{Label, Place, Problem, Severity};
 pub use stage::{Batch, Body, Command, Mode, Pool, Redirect, Stage, StartMethod};

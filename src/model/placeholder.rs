@@ -228,7 +228,13 @@ enum Frame {
 
 impl Default for Quoting {
     fn default() -> Self {
-        Self { stack: vec![Frame::Plain], escaped: false, comment: false, word_start: true, after_dollar: false }
+        Self {
+            stack: vec![Frame::Plain],
+            escaped: false,
+            comment: false,
+            word_start: true,
+            after_dollar: false,
+        }
     }
 }
 

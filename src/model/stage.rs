@@ -4,9 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{
-    Dependency, Exit, Limits, OnError, OnFailure, PerWorker, Probe, Restart, Retry, StopPolicy,
-};
+use super::{Dependency, Exit, Limits, OnError, OnFailure, PerWorker, Probe, Restart, Retry, StopPolicy};
 
 /// One declared piece of work, run by a pool of identical workers.
 #[derive(Debug, Clone, PartialEq)]
