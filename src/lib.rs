@@ -6,5 +6,9 @@ pub mod model;
 pub mod report;
 
 mod engine;
+mod ipc;
+mod process;
+mod runtime;
+mod sys;
 
-pub use engine::{Run, StartError, Stop};
+pub use engine::{Run, StartError, Stop, init, preflight};
