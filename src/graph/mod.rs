@@ -8,6 +8,8 @@ mod build;
 mod check;
 mod dag;
 mod plan;
+#[cfg(test)]
+mod properties;
 mod resolve;
 #[cfg(test)]
 mod testing;
