@@ -7,6 +7,7 @@
 mod build;
 mod check;
 mod dag;
+pub mod draw;
 mod plan;
 #[cfg(test)]
 mod properties;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::testing::Build;
-use super::{Plan, PortRef};
+use super::{Plan, PortRef, draw};
 use crate::model::{Dependency, DependencyState, Mode, Pool, Problem, Redirect, Severity};
 
 /// The most stages of a random pipeline.
@@ -145,6 +145,13 @@ fn assert_ordered(plan: &Plan) {
     }
 }
 
+/// Drawing never panics, and is the same each time.
+fn draw_all(plan: &Plan) {
+    for draw in [draw::dot, draw::mermaid, draw::svg, |plan: &Plan| draw::text(plan, draw::Charset::Ascii)] {
+        assert_eq!(draw(plan), draw(plan));
+    }
+}
+
 proptest! {
     #[test]
     fn a_plan_is_consistent_and_its_order_topological(parts in prop::collection::vec(random(), 0..14)) {
@@ -152,6 +159,7 @@ proptest! {
             Ok(planned) => {
                 assert_consistent(&planned.plan);
                 assert_ordered(&planned.plan);
+                draw_all(&planned.plan);
                 prop_assert!(planned.warnings.iter().all(|problem| problem.severity == Severity::Warning));
             }
             Err(problems) => {
@@ -175,6 +183,7 @@ proptest! {
         if let Ok(planned) = &result {
             assert_consistent(&planned.plan);
             assert_ordered(&planned.plan);
+            draw_all(&planned.plan);
         }
         let edges: Vec<_> = edges.into_iter().collect();
         let cycles = cycles(&result);

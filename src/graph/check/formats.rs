@@ -182,7 +182,8 @@ fn conflict(
             if is_declared { Place::EdgeKey(link.number, "format") } else { Place::Edge(link.number) };
         problem = problem.at(place, format!("`{format}`{by}"));
     }
-    problem.help(format!("give `{}` and `{}` the same `format`, or a port each", first.edge, other.edge))
+    let or_ports = if end == End::Engine { "" } else { ", or a port each" };
+    problem.help(format!("give `{}` and `{}` the same `format`{or_ports}", first.edge, other.edge))
 }
 
 #[cfg(test)]
