@@ -7,7 +7,10 @@
 mod build;
 mod check;
 mod dag;
+pub mod draw;
 mod plan;
+#[cfg(test)]
+mod properties;
 mod resolve;
 #[cfg(test)]
 mod testing;

@@ -23,6 +23,11 @@ impl Build {
         })
     }
 
+    pub(super) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.0.name);
+        self
+    }
+
     /// One more stage: the command `true`, one worker, `stream` mode.
     pub(super) fn stage(self, name: &str) -> Self {
         self.with(name, |_| {})

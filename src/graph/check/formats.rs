@@ -13,7 +13,7 @@ pub(in crate::graph) fn choose(net: &Net<'_>, problems: &mut Vec<Problem>) -> Ve
         .links
         .iter()
         .map(|link| match link.queue().and_then(|options| options.format) {
-            None => default(net, link),
+            None => default(body(net, link.from), body(net, link.to)),
             Some(format) => {
                 let wrong = unsupported(net, link, format);
                 is_sound &= wrong.is_none();
@@ -43,20 +43,34 @@ enum Coder {
     Failures,
 }
 
-fn coder(net: &Net<'_>, end: End<'_>) -> Coder {
-    match end {
-        End::Engine | End::Port { port: STDERR, .. } => Coder::Bytes,
-        End::Port { port: FAILED, .. } => Coder::Failures,
-        End::Port { stage, .. } => match net.stage(stage).body {
-            Body::Command(_) => Coder::Bytes,
-            Body::Python(_) => Coder::Python,
-            Body::Function(_) => Coder::Rust,
-        },
+impl Coder {
+    /// Of a port of a stage with this body; `None` is `mpflow`'s own stream.
+    fn of(end: Option<(&Body, &str)>) -> Self {
+        match end {
+            None | Some((_, STDERR)) => Self::Bytes,
+            Some((_, FAILED)) => Self::Failures,
+            Some((Body::Command(_), _)) => Self::Bytes,
+            Some((Body::Python(_), _)) => Self::Python,
+            Some((Body::Function(_), _)) => Self::Rust,
+        }
     }
 }
 
-fn default(net: &Net<'_>, link: &Link<'_>) -> Format {
-    match (coder(net, link.from), coder(net, link.to)) {
+fn coder(net: &Net<'_>, end: End<'_>) -> Coder {
+    Coder::of(body(net, end))
+}
+
+fn body<'a>(net: &Net<'a>, end: End<'a>) -> Option<(&'a Body, &'a str)> {
+    match end {
+        End::Engine => None,
+        End::Port { stage, port } => Some((&net.stage(stage).body, port)),
+    }
+}
+
+/// The format of a queue between these ends that declares none: the bodies of its stages and its ports, `None`
+/// being `mpflow`'s own stream.
+pub(in crate::graph) fn default(from: Option<(&Body, &str)>, to: Option<(&Body, &str)>) -> Format {
+    match (Coder::of(from), Coder::of(to)) {
         (Coder::Failures, _) => Format::Json,
         (Coder::Bytes, _) | (_, Coder::Bytes) => Format::Lines,
         (Coder::Rust, _) | (_, Coder::Rust) => Format::Msgpack,
@@ -168,7 +182,8 @@ fn conflict(
             if is_declared { Place::EdgeKey(link.number, "format") } else { Place::Edge(link.number) };
         problem = problem.at(place, format!("`{format}`{by}"));
     }
-    problem.help(format!("give `{}` and `{}` the same `format`, or a port each", first.edge, other.edge))
+    let or_ports = if end == End::Engine { "" } else { ", or a port each" };
+    problem.help(format!("give `{}` and `{}` the same `format`{or_ports}", first.edge, other.edge))
 }
 
 #[cfg(test)]

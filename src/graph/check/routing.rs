@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::graph::resolve::{Direction, End, Link, Net};
-use crate::model::{Mode, PartitionKey, Place, Problem, QueueOptions, Stage};
+use crate::model::{Mode, PartitionKey, Place, Problem, QueueOptions, STDIN, Stage};
 
 const PARTITION_BY: &str = "partition_by";
 const TO_EACH: &str = "to_each";
@@ -66,15 +66,22 @@ fn wrong_target(net: &Net<'_>, link: &Link<'_>, key: &'static str) -> Option<Pro
                 .help(format!("give `{name}` a fixed `pool: {}`", stage.pool.max)),
         );
     }
-    conflicts_with_stage(link, stage, key, place)
+    conflicts_with_stage(link, position, stage, key, place)
 }
 
 /// In `each` mode there are no workers that could all have seen a record, only slots. Where results are to leave
 /// in the order of the records, every record has one place in it and so one answer.
-fn conflicts_with_stage(link: &Link<'_>, stage: &Stage, key: &'static str, place: Place) -> Option<Problem> {
+fn conflicts_with_stage(
+    link: &Link<'_>,
+    position: usize,
+    stage: &Stage,
+    key: &'static str,
+    place: Place,
+) -> Option<Problem> {
     let name = &stage.name;
     let (other, why) = match stage.mode {
-        _ if key != TO_EACH => return None,
+        // Only what enters by `stdin` is leased and ordered; other ports carry plain streams.
+        _ if key != TO_EACH || !link.to.is(position, STDIN) => return None,
         Mode::Each => ("mode", "has a new process for each record and no workers that stay"),
         Mode::Map if stage.ordered => ("ordered", "keeps the order of records, of which each has one answer"),
         Mode::Map | Mode::Stream => return None,
@@ -180,6 +187,7 @@ mod tests {
         let ordered = |b: &mut Stage| (b.mode, b.ordered) = (Mode::Map, true);
         refused(into(ordered).queue_with("a -> b", to_each), "mpflow::routing", "keeps the order");
         into(ordered).queue_with("a -> b", by_field).accepted();
+        into(ordered).queue("a -> b").queue_with("a2 -> b.side", to_each).accepted();
         into(|b| b.mode = Mode::Map).queue_with("a -> b", to_each).accepted();
         into(|b| b.mode = Mode::Each).queue_with("a -> b", by_field).accepted();
     }
