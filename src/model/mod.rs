@@ -12,6 +12,7 @@ mod placeholder;
 mod policy;
 mod problem;
 mod stage;
+mod suggest;
 
 pub use edge::{Edge, EdgeKind, Endpoint, Format, PartitionKey, PipeOptions, QueueOptions, WhenFull};
 pub use exit::{Exit, Signal, Usage};
@@ -24,6 +25,7 @@ pub use policy::{
 };
 pub use problem::{Label, Place, Problem, Severity};
 pub use stage::{Batch, Body, Command, Mode, Pool, Redirect, Stage, StartMethod};
+pub(crate) use suggest::nearest;
 
 /// The name of a stage, a worker or an edge end that stands for `mpflow`'s own standard input.
 pub const STDIN: &str = "stdin";
