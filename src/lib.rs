@@ -2,6 +2,7 @@
 
 pub mod event;
 pub mod graph;
+pub mod language;
 pub mod model;
 pub mod observe;
 pub mod report;
