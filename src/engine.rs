@@ -6,6 +6,7 @@ use crossbeam_channel::Receiver;
 
 use crate::event::Event;
 use crate::graph::Plan;
+use crate::model::Problem;
 use crate::report::{Report, Snapshot};
 
 /// How strongly a run is to be ended. A stronger request replaces a weaker one; a weaker one changes nothing.
@@ -68,4 +69,10 @@ impl Run {
     pub fn wait(self) -> Report {
         unreachable!()
     }
+}
+
+/// What of this machine speaks against a run of this plan: a program that is not found, a folder that cannot be
+/// entered.
+pub fn preflight(_plan: &Plan) -> Vec<Problem> {
+    Vec::new()
 }

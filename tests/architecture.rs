@@ -11,6 +11,8 @@
 //! A module imports only from smaller numbers, so that neighbours do not know each other. The command line is a
 //! module of the binary and sees only the public API.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::table::{Cell, Column, Table};
 use super::{Colour, Look, duration, short_count};
-use crate::report::{EdgeSnapshot, Snapshot};
+use crate::report::{EdgeSnapshot, Snapshot, StageReport};
 
 /// A rate is taken over this long, so that it neither jumps nor lags.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -90,6 +90,25 @@ fn consumer(edge: &EdgeSnapshot) -> &str {
 }
 
 impl StageProgress {
+    /// A stage at the end of its run.
+    pub fn of_report(report: &StageReport) -> Self {
+        let moved = report.records_in.max(report.records_out) as f64;
+        let seconds = report.wall.as_secs_f64();
+        Self {
+            stage: report.stage.clone(),
+            state: report.state.clone(),
+            workers: 0,
+            pool: report.workers,
+            records_in: report.records_in,
+            records_out: report.records_out,
+            rate: if seconds > 0.0 { moved / seconds } else { 0.0 },
+            queued: 0,
+            is_full: false,
+            failed: report.failed,
+            restarts: report.restarts,
+        }
+    }
+
     /// All stages in one line, for a log: `5.0 s: numbers out 10; square in 5, out 5, 3/s, queue 2, 4 workers`.
     pub fn line(at: Duration, stages: &[Self]) -> String {
         let stages: Vec<String> = stages.iter().map(Self::words).collect();
