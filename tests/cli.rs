@@ -98,6 +98,8 @@ fn names(folder: &Path) -> Vec<String> {
 #[case::report_onto_a_folder(&["run", "--report", ".", "right.yaml"])]
 #[case::events_into_no_folder(&["run", "--events", "missing/events", "right.yaml"])]
 #[case::report_and_events_in_one(&["run", "--report", "x", "--events", "x", "right.yaml"])]
+#[case::report_onto_the_pipeline(&["run", "--report", "./right.yaml", "right.yaml"])]
+#[case::events_onto_the_pipeline(&["run", "--events", "right.yaml", "right.yaml"])]
 #[case::wrong_pipeline(&["run", "wrong.yaml"])]
 #[case::graph_of_a_wrong_pipeline(&["graph", "wrong.yaml"])]
 #[case::unknown_shell(&["completions", "command.com"])]

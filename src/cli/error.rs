@@ -18,6 +18,8 @@ pub(super) enum CliError {
     NoFileName { option: &'static str },
     #[error("`--report` and `--events` name the same file `{}`", .0.display())]
     SameFile(PathBuf),
+    #[error("`{option}` would overwrite the pipeline `{}`", .path.display())]
+    Overwrites { option: &'static str, path: PathBuf },
     #[error("cannot write {what} to `{}`", .path.display())]
     Create { what: &'static str, path: PathBuf, source: io::Error },
     #[error("`{}` exists already and is left as it is", .0.display())]
@@ -44,6 +46,7 @@ impl CliError {
             | Self::RunStdin
             | Self::NoFileName { .. }
             | Self::SameFile(_)
+            | Self::Overwrites { .. }
             | Self::Create { .. }
             | Self::Exists(_)
             | Self::NoCommand(_)
@@ -61,6 +64,7 @@ impl CliError {
             Self::RunStdin => Some("write the pipeline to a file and name that".to_owned()),
             Self::NoFileName { option } => Some(format!("write `{option} FILE`")),
             Self::SameFile(_) => Some("give each a file of its own".to_owned()),
+            Self::Overwrites { option, .. } => Some(format!("write `{option}` and another name")),
             Self::Create { source, path, .. } => match source.kind() {
                 io::ErrorKind::NotFound => {
                     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty())?;

@@ -20,16 +20,17 @@ pub(super) fn diagnostics(diagnostics: &Diagnostics) {
         return;
     }
     let look = terminal::stderr();
-    let mut text: String = diagnostics.iter().map(|diagnostic| render(diagnostic, look)).collect();
-    text.push_str(&counts(diagnostics.errors(), diagnostics.len() - diagnostics.errors(), look));
+    let mut parts: Vec<String> = diagnostics.iter().map(|diagnostic| render(diagnostic, look)).collect();
+    parts.extend(counts(diagnostics.errors(), diagnostics.len() - diagnostics.errors(), look));
+    let text = parts.join("\n");
     // Nobody is left to be told when this cannot be written.
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// `2 errors, 1 warning`, where there is more than the one that is seen anyway.
-fn counts(errors: usize, warnings: usize, look: Look) -> String {
+fn counts(errors: usize, warnings: usize, look: Look) -> Option<String> {
     if errors + warnings < 2 {
-        return String::new();
+        return None;
     }
     let plural = |number: usize, word: &str, colour| {
         let end = if number == 1 { "" } else { "s" };
@@ -37,7 +38,7 @@ fn counts(errors: usize, warnings: usize, look: Look) -> String {
     };
     let parts = [plural(errors, "error", Colour::Red), plural(warnings, "warning", Colour::Yellow)];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    format!("{}\n", parts.join(", "))
+    Some(format!("{}\n", parts.join(", ")))
 }
 
 /// Shows an error, its causes and what to do.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::sanitize::for_terminal;
+use super::sanitize::{block, for_terminal};
 use super::{Colour, Look, duration};
 use crate::event::{Event, EventKind, WorkerId};
 
@@ -54,7 +54,7 @@ impl Messages {
 
     /// A line of the engine's own.
     pub fn notice(&self, message: &str) -> String {
-        format!("{} {}", self.look.paint(Colour::Bold, "mpflow:"), for_terminal(message))
+        format!("{} {}", self.look.paint(Colour::Bold, "mpflow:"), block(message))
     }
 
     /// `name | line`.
@@ -108,7 +108,7 @@ impl Messages {
             _ => return None,
         };
         let prefix = self.look.paint(Colour::Bold, "mpflow:");
-        Some(format!("{prefix} {}", self.look.paint(colour, &for_terminal(&text))))
+        Some(format!("{prefix} {}", self.look.paint(colour, &block(&text))))
     }
 }
 

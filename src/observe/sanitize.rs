@@ -33,6 +33,12 @@ pub(super) fn for_terminal(line: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
+/// Text of one or more lines, each as [`for_terminal`] has it, those after the first set in.
+pub(super) fn block(text: &str) -> String {
+    let lines: Vec<_> = text.trim_end().lines().map(for_terminal).collect();
+    lines.join("\n    ")
+}
+
 /// Takes the rest of an escape sequence, ECMA-48: `[` … final byte, `]` … to its end, or one character.
 fn escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> String {
     let mut sequence = String::new();
@@ -76,6 +82,14 @@ mod tests {
         assert_eq!(for_terminal("10%\r20%\r30%"), "30%");
         assert_eq!(for_terminal("dos\r"), "dos");
         assert_eq!(for_terminal("\r\r"), "");
+    }
+
+    #[test]
+    fn a_block_keeps_its_lines() {
+        assert_eq!(
+            block("Traceback\r\n  line 3\x1b[2K\nValueError\n"),
+            "Traceback\n      line 3\n    ValueError"
+        );
     }
 
     #[test]

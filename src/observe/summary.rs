@@ -1,10 +1,13 @@
 //! What came of a run, for a person to read.
 
-use super::sanitize::for_terminal;
+use super::sanitize::{block, for_terminal};
 use super::table::{Cell, Column, Table};
 use super::{Colour, Look, bytes, count, duration};
 use crate::model::{Exit, Signal};
 use crate::report::{EdgeReport, Failure, Outcome, Report, StageReport};
+
+/// So many ways to end are told apart in the summary; the report has them all.
+const SHOWN_EXITS: usize = 3;
 
 /// The whole summary: the stages, the edges that lost something, the verdict. Ends with a line's end.
 pub fn summary(report: &Report, look: Look) -> String {
@@ -93,16 +96,23 @@ fn loss(number: u64, colour: Colour) -> Cell {
     Cell::new(count(number)).colour(if number == 0 { Colour::Dim } else { colour })
 }
 
-/// `0 ×3, -9 (SIGKILL)`: the number as Python writes it, and how many ended so where it was more than one.
+/// `0 ×3, -9 (SIGKILL)`: the number as Python writes it, and how many ended so where it was more than one. The most
+/// frequent come first, and of many only some.
 fn exits(exits: &[(i32, u64)], look: Look) -> String {
+    let mut exits = exits.to_vec();
+    exits.sort_by_key(|&(exit, processes)| (std::cmp::Reverse(processes), exit));
     let times = if look.unicode { "×" } else { "x" };
-    let parts: Vec<String> = exits
+    let mut parts: Vec<String> = exits
         .iter()
+        .take(SHOWN_EXITS)
         .map(|&(exit, processes)| match processes {
             1 => describe(exit),
             many => format!("{} {times}{}", describe(exit), count(many)),
         })
         .collect();
+    if exits.len() > SHOWN_EXITS {
+        parts.push(format!("{} others", exits.len() - SHOWN_EXITS));
+    }
     parts.join(", ")
 }
 
@@ -196,7 +206,7 @@ fn failure_lines(failure: &Failure, look: Look) -> Vec<String> {
         "{} stage `{}`: {}",
         look.paint(Colour::Red, "failed:"),
         failure.stage,
-        for_terminal(&failure.reason)
+        block(&failure.reason)
     )];
     let name = failure.worker.as_deref().unwrap_or(&failure.stage);
     let prefix = look.paint(Look::name_colour(name), &format!("{name} |"));
@@ -301,7 +311,7 @@ mod tests {
         insta::assert_snapshot!(summary(&failed(), Look { width: 130, ..Look::PLAIN }), @r"
         stage           state        workers  records in  records out  failed  restarts    wall      cpu  peak memory  exits
         numbers         finished           1           0    1,000,000       0         0  1.23 s  4.10 ms     2.00 MiB  0
-        square          failed             4   1,000,000    1,000,000       2         3  1.23 s  4.10 ms     2.00 MiB  -9 (SIGKILL), 0 ×3
+        square          failed             4   1,000,000    1,000,000       2         3  1.23 s  4.10 ms     2.00 MiB  0 ×3, -9 (SIGKILL)
         store (daemon)  not started        0           0            0       0         0       -        -            -  -
 
         edge                      in  delivered  unconfirmed  failed  dropped  discarded
@@ -341,6 +351,12 @@ mod tests {
             summary(&report, Look::PLAIN).contains("the books of edge `numbers -> square` do not balance")
         );
         assert!(failures(&report, Look::PLAIN).contains("do not balance"));
+    }
+
+    #[test]
+    fn of_many_ways_to_end_the_most_frequent_are_shown() {
+        let many = [(-9, 1), (-6, 1), (0, 99), (1, 3), (2, 3)];
+        assert_eq!(exits(&many, Look::PLAIN), "0 ×99, 1 ×3, 2 ×3, 2 others");
     }
 
     #[test]

@@ -89,13 +89,15 @@ pub(super) fn execute(args: Args) -> Result<End, CliError> {
     let mut problems = mpflow::not_yet(loaded.document.pipeline());
     problems.extend(mpflow::preflight(&loaded.plan));
     diagnostics.extend(loaded.document.diagnose(problems));
-    show::diagnostics(&diagnostics);
+    let progress = progress_for(&args, &loaded.plan);
+    if diagnostics.has_errors() || progress != Progress::Failures {
+        show::diagnostics(&diagnostics);
+    }
     if diagnostics.has_errors() {
         return Ok(End::Wrong);
     }
     // The files first: a wrong path starts nothing.
     let files = Files::create(&args)?;
-    let progress = progress_for(&args, &loaded.plan);
     start(loaded.plan, progress, files)
 }
 
@@ -103,18 +105,29 @@ fn refuse_what_cannot_be(args: &Args) -> Result<(), CliError> {
     if args.watch {
         return Err(CliError::NoWatch);
     }
-    if args.file == Source::Stdin {
+    let Source::File(pipeline) = &args.file else {
         return Err(CliError::RunStdin);
-    }
+    };
     for (option, path) in [("--report", &args.report), ("--events", &args.events)] {
-        if path.as_deref() == Some(Path::new("-")) {
+        let Some(path) = path else { continue };
+        if path == Path::new("-") {
             return Err(CliError::NoFileName { option });
+        }
+        if is_same(path, pipeline) {
+            return Err(CliError::Overwrites { option, path: path.clone() });
         }
     }
     match (&args.report, &args.events) {
-        (Some(report), Some(events)) if report == events => Err(CliError::SameFile(report.clone())),
+        (Some(report), Some(events)) if report == events || is_same(report, events) => {
+            Err(CliError::SameFile(report.clone()))
+        }
         _ => Ok(()),
     }
+}
+
+/// Whether both names lead to one file that exists, and is not a device.
+fn is_same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other && one.is_file())
 }
 
 /// The files that the run is to leave.
