@@ -14,6 +14,9 @@ use super::terminal;
 /// Narrower than this the frames of a diagnostic leave no room for its text.
 const LEAST_WIDTH: usize = 40;
 
+/// Wider than this nobody likes to read text.
+const MOST_WIDTH: usize = 110;
+
 /// Shows all that is to be said about a pipeline, each thing at its place in the file, and counts them at the end.
 pub(super) fn diagnostics(diagnostics: &Diagnostics) {
     if diagnostics.is_empty() {
@@ -67,7 +70,7 @@ fn render(diagnostic: &dyn Diagnostic, look: Look) -> String {
         styles: if look.colours { ThemeStyles::ansi() } else { ThemeStyles::none() },
     };
     let handler = GraphicalReportHandler::new_themed(theme)
-        .with_width(look.width.max(LEAST_WIDTH))
+        .with_width(look.width.clamp(LEAST_WIDTH, MOST_WIDTH))
         .with_links(false)
         .with_context_lines(1);
     let mut text = String::new();

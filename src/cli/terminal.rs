@@ -5,16 +5,16 @@ use std::io::{self, IsTerminal as _};
 
 use mpflow::observe::Look;
 
-/// Columns where there is no terminal to ask.
-const DEFAULT_WIDTH: usize = 100;
+/// Columns where there is no terminal to ask: a file has room for every column of a table.
+const FILE_WIDTH: usize = 200;
 
 /// The look of standard error at this moment; a terminal may be resized.
 pub(super) fn stderr() -> Look {
     let stderr = io::stderr();
     let is_terminal = stderr.is_terminal();
     let width = match is_terminal {
-        true => terminal_size::terminal_size_of(&stderr).map_or(DEFAULT_WIDTH, |(width, _)| width.0.into()),
-        false => DEFAULT_WIDTH,
+        true => terminal_size::terminal_size_of(&stderr).map_or(FILE_WIDTH, |(width, _)| width.0.into()),
+        false => FILE_WIDTH,
     };
     let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
     Look {

@@ -45,13 +45,13 @@ fn stages(stages: &[StageReport], look: Look) -> Vec<String> {
     }
     columns.extend([
         Column::number("workers").expendable(4),
-        Column::number("records in"),
-        Column::number("records out"),
+        Column::number("in"),
+        Column::number("out"),
         Column::number("failed").expendable(1),
         Column::number("restarts").expendable(2),
         Column::number("wall").expendable(5),
         Column::number("cpu").expendable(6),
-        Column::number("peak memory").expendable(7),
+        Column::number("peak mem").expendable(7),
         Column::text("exits").expendable(3),
     ]);
     let mut table = Table::new(columns);
@@ -297,9 +297,9 @@ mod tests {
     #[test]
     fn a_run_that_went_well_is_a_table_and_a_line() {
         insta::assert_snapshot!(summary(&succeeded(), Look::PLAIN), @r"
-        stage    workers  records in  records out  failed  restarts    wall      cpu  peak memory  exits
-        numbers        1           0    1,000,000       0         0  1.23 s  4.10 ms     2.00 MiB  0
-        square         4   1,000,000    1,000,000       0         0  1.23 s  4.10 ms     2.00 MiB  0 ×4
+        stage    workers         in        out  failed  restarts    wall      cpu  peak mem  exits
+        numbers        1          0  1,000,000       0         0  1.23 s  4.10 ms  2.00 MiB  0
+        square         4  1,000,000  1,000,000       0         0  1.23 s  4.10 ms  2.00 MiB  0 ×4
 
         squares: succeeded in 1.24 s
         ");
@@ -309,10 +309,10 @@ mod tests {
     #[test]
     fn a_failure_says_who_where_and_what_was_lost() {
         insta::assert_snapshot!(summary(&failed(), Look { width: 130, ..Look::PLAIN }), @r"
-        stage           state        workers  records in  records out  failed  restarts    wall      cpu  peak memory  exits
-        numbers         finished           1           0    1,000,000       0         0  1.23 s  4.10 ms     2.00 MiB  0
-        square          failed             4   1,000,000    1,000,000       2         3  1.23 s  4.10 ms     2.00 MiB  0 ×3, -9 (SIGKILL)
-        store (daemon)  not started        0           0            0       0         0       -        -            -  -
+        stage           state        workers         in        out  failed  restarts    wall      cpu  peak mem  exits
+        numbers         finished           1          0  1,000,000       0         0  1.23 s  4.10 ms  2.00 MiB  0
+        square          failed             4  1,000,000  1,000,000       2         3  1.23 s  4.10 ms  2.00 MiB  0 ×3, -9 (SIGKILL)
+        store (daemon)  not started        0          0          0       0         0       -        -         -  -
 
         edge                      in  delivered  unconfirmed  failed  dropped  discarded
         numbers -> square  1,000,000    998,999            0       2        1  998 (stage failed)
@@ -328,10 +328,10 @@ mod tests {
     #[test]
     fn a_narrow_terminal_gets_what_matters() {
         insta::assert_snapshot!(summary(&failed(), Look { width: 60, unicode: false, ..Look::PLAIN }), @r"
-        stage           state        records in  records out  failed
-        numbers         finished              0    1,000,000       0
-        square          failed        1,000,000    1,000,000       2
-        store (daemon)  not started           0            0       0
+        stage           state               in        out  failed
+        numbers         finished             0  1,000,000       0
+        square          failed       1,000,000  1,000,000       2
+        store (daemon)  not started          0          0       0
 
         edge                 in  failed  dropped  discarded
         numbers -> ~  1,000,000       2        1  998 (stage failed)

@@ -118,16 +118,17 @@ fn refuse_what_cannot_be(args: &Args) -> Result<(), CliError> {
         }
     }
     match (&args.report, &args.events) {
-        (Some(report), Some(events)) if report == events || is_same(report, events) => {
-            Err(CliError::SameFile(report.clone()))
-        }
+        (Some(report), Some(events)) if is_same(report, events) => Err(CliError::SameFile(report.clone())),
         _ => Ok(()),
     }
 }
 
-/// Whether both names lead to one file that exists, and is not a device.
+/// Whether both names are of one file, which may not exist yet. Devices may take what they get from both.
 fn is_same(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other && one.is_file())
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other && one.is_file(),
+        _ => one == other,
+    }
 }
 
 /// The files that the run is to leave.
