@@ -2,7 +2,9 @@
 
 pub mod event;
 pub mod graph;
+pub mod language;
 pub mod model;
+pub mod observe;
 pub mod report;
 
 mod engine;
@@ -10,5 +12,7 @@ mod ipc;
 mod process;
 mod runtime;
 mod sys;
+mod unsupported;
 
 pub use engine::{Run, StartError, Stop, init, preflight};
+pub use unsupported::not_yet;

@@ -1,0 +1,83 @@
+//! A map whose keys belong to the language.
+
+use super::reader::Reader;
+use crate::language::Span;
+use crate::language::diagnostic::{Finding, code};
+use crate::language::tree::{Entry, Node};
+use crate::model::nearest;
+
+/// The entries of such a map; unknown ones are reported and left out.
+#[derive(Debug)]
+pub(super) struct Fields {
+    pub(super) entries: Vec<Entry>,
+    pub(super) span: Span,
+}
+
+impl Fields {
+    pub(super) fn new(
+        reader: Reader<'_>,
+        what: &str,
+        mut entries: Vec<Entry>,
+        span: Span,
+        keys: &[&'static str],
+    ) -> Self {
+        entries.retain(|entry| {
+            let known = keys.contains(&entry.key.as_str());
+            if !known {
+                reader.report(unknown_key(what, entry, keys));
+            }
+            known
+        });
+        Self { entries, span }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    /// Reads the value of a key, if it is there. The reader gets the key in backticks to name it by.
+    pub(super) fn read<T>(&self, key: &str, read: impl FnOnce(&str, &Node) -> Option<T>) -> Option<T> {
+        self.get(key).and_then(|entry| read(&format!("`{key}`"), &entry.value))
+    }
+
+    /// The one of some keys that exclude each other. Reports none and several.
+    pub(super) fn one_of(
+        &self,
+        reader: Reader<'_>,
+        what: &str,
+        place: Span,
+        keys: &[&str],
+        code: &'static str,
+    ) -> Option<&Entry> {
+        let mut present = self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str()));
+        let wanted = super::value::listed(keys.iter().copied());
+        let Some(first) = present.next() else {
+            reader.report(
+                Finding::error(code, format!("{what} has none of {wanted}"))
+                    .at(place, "this needs exactly one of them"),
+            );
+            return None;
+        };
+        if let Some(second) = present.next() {
+            let message = format!("{what} has both `{}` and `{}`", first.key, second.key);
+            reader.report(
+                Finding::error(code, message)
+                    .at(second.key_span, "only one of the two can be meant")
+                    .at(first.key_span, "first here")
+                    .help(format!("keep exactly one of {wanted}")),
+            );
+        }
+        Some(first)
+    }
+}
+
+fn unknown_key(what: &str, entry: &Entry, keys: &[&'static str]) -> Finding {
+    let near = nearest(&entry.key, keys.iter().copied());
+    let help = match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("{what} can have {}", super::value::listed(keys.iter().copied())),
+    };
+    Finding::error(code::UNKNOWN_KEY, format!("{what} has no key `{}`", entry.key))
+        .at(entry.key_span, "unknown key")
+        .help(help)
+}

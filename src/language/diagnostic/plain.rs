@@ -1,0 +1,44 @@
+//! Diagnostics as plain text, for logs and for programs that embed the crate.
+
+use std::fmt;
+
+use super::{Diagnostic, Diagnostics};
+use crate::model::Severity;
+
+/// Every diagnostic as a compiler prints it: `FILE:LINE:COLUMN: error: MESSAGE [CODE]`, the line, the labels.
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write_one(f, diagnostic)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_one(f: &mut fmt::Formatter<'_>, diagnostic: &Diagnostic) -> fmt::Result {
+    f.write_str(diagnostic.file())?;
+    if let Some(label) = diagnostic.labels().first() {
+        let (line, column) = diagnostic.position(label);
+        write!(f, ":{line}:{column}")?;
+    }
+    let severity = match diagnostic.severity() {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    write!(f, ": {severity}: {} [{}]", diagnostic.message(), diagnostic.code())?;
+    for label in diagnostic.labels() {
+        let (line, column) = diagnostic.position(label);
+        let width = label.span().of(&diagnostic.source().text).chars().count().max(1);
+        let gap = " ".repeat(column - 1);
+        // A tab would put the marks under the wrong column.
+        write!(f, "\n  {line:>4} | {}", diagnostic.source().line(line).replace('\t', " "))?;
+        write!(f, "\n       | {gap}{} {}", "^".repeat(width), label.text())?;
+    }
+    match diagnostic.help() {
+        Some(help) => write!(f, "\n  help: {help}"),
+        None => Ok(()),
+    }
+}

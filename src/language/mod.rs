@@ -1,0 +1,27 @@
+//! From a document's text to a [`Pipeline`](crate::model::Pipeline), or to all that is wrong with it.
+//!
+//! ```text
+//! text ── tree ──► nodes with spans ── decode ──► Pipeline, and the places of its parts
+//!          │                            │ expression: ${{ … }}
+//!          └───────── findings ─────────┴──► Diagnostics
+//! ```
+//!
+//! The YAML parser is known only to `tree`, the expressions' language only to `expression`. Mistakes are collected,
+//! never thrown: a document is refused with all of them. What later layers find wrong with the pipeline comes back
+//! as [`Problem`](crate::model::Problem)s and is shown at its place by [`Document::diagnose`].
+
+mod decode;
+mod diagnostic;
+mod document;
+mod expression;
+mod options;
+mod places;
+mod span;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Label};
+pub use document::Document;
+pub use options::ParseOptions;
+pub use span::Span;
