@@ -147,7 +147,8 @@ impl RunLoop {
 
     fn tell_if_outputs_ended(&mut self, worker: Worker) {
         let Some(io) = self.io(worker) else { return };
-        if !io.has_open_outputs() && !std::mem::replace(&mut io.told_outputs_ended, true) {
+        // Before it is known to have started, the supervisor knows of no process that could be at its end.
+        if io.is_started && !io.has_open_outputs() && !std::mem::replace(&mut io.told_outputs_ended, true) {
             self.inputs.push_back(Input::OutputsEnded { worker });
         }
     }
