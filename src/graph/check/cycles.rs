@@ -56,7 +56,8 @@ struct Waits<'n, 'a> {
     dag: Dag,
     reasons: Vec<Reason>,
     arcs: Vec<(usize, usize)>,
-    links: Vec<&'n Link<'a>>,
+    /// For each stage the edges on which it may make its producers wait.
+    blocking: Vec<Vec<&'n Link<'a>>>,
 }
 
 /// Why something waits.
@@ -84,8 +85,8 @@ fn stage_of(node: usize) -> usize {
 
 impl<'n, 'a> Waits<'n, 'a> {
     fn new(net: &Net<'a>, links: impl Iterator<Item = &'n Link<'a>>) -> Self {
-        let links: Vec<&Link<'a>> = links.filter(|link| !link.is_duplex()).collect();
         let mut arcs = Vec::new();
+        let mut blocking = vec![Vec::new(); net.pipeline.stages.len()];
         let mut reasons = Vec::new();
         for (position, stage) in net.pipeline.stages.iter().enumerate() {
             for dependency in &stage.depends_on {
@@ -100,12 +101,15 @@ impl<'n, 'a> Waits<'n, 'a> {
             arcs.push((end(position), start(position)));
             reasons.push(Reason::Life);
         }
-        for link in &links {
+        for link in links.filter(|link| !link.is_duplex()) {
             let Some((from, to)) = link.stages() else { continue };
+            if can_block(link) {
+                blocking[to].push(link);
+            }
             arcs.push((end(to), end(from)));
             reasons.push(Reason::Edge(link.number));
         }
-        Self { dag: Dag::new(2 * net.pipeline.stages.len(), &arcs), reasons, arcs, links }
+        Self { dag: Dag::new(2 * net.pipeline.stages.len(), &arcs), reasons, arcs, blocking }
     }
 
     fn cycles(&self, net: &Net<'_>) -> Vec<Problem> {
@@ -156,7 +160,7 @@ impl<'n, 'a> Waits<'n, 'a> {
         let mut is_seen = vec![false; net.pipeline.stages.len()];
         let mut queue: VecDeque<(usize, Option<&Link<'_>>)> = VecDeque::from([(late, None)]);
         while let Some((stage, by)) = queue.pop_front() {
-            for link in self.links.iter().filter(|link| link.to.stage() == Some(stage) && can_block(link)) {
+            for &link in &self.blocking[stage] {
                 let Some(feeder) = link.from.stage() else { continue };
                 let by = by.unwrap_or(link);
                 if awaited[end(feeder)] {

@@ -4,13 +4,17 @@ use super::layers::{Grid, Item};
 
 /// Sweeps to and fro; more have not helped in any graph tried.
 const SWEEPS: usize = 16;
+/// Items moved in all sweeps together: in a graph of thousands of stages nobody follows a single line.
+const BUDGET: usize = 400_000;
+/// Passes of swaps in one sweep; the next sweep goes on with it.
+const PASSES: usize = 8;
 
 /// Orders each column by the middle of what its items are joined to, to the left and to the right in turn, then
 /// swaps neighbours as long as that helps, and keeps the best order seen.
 pub(super) fn untangle(grid: &mut Grid) {
     let mut best = grid.columns.clone();
     let mut fewest = crossings(grid);
-    for sweep in 0..SWEEPS {
+    for sweep in 0..SWEEPS.min(BUDGET / (grid.items.len() + 1) + 1) {
         if fewest == 0 {
             break;
         }
@@ -66,7 +70,7 @@ fn mean(items: &[usize], positions: &[usize]) -> Option<f64> {
 fn swap_neighbours(grid: &mut Grid) {
     let positions = positions(grid);
     for column in &mut grid.columns {
-        for _ in 0..column.len() {
+        for _ in 0..PASSES.min(column.len()) {
             let mut is_better = false;
             for upper in 1..column.len() {
                 let (a, b) = (column[upper - 1], column[upper]);

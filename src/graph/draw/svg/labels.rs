@@ -47,15 +47,24 @@ pub(super) fn draw(
     wires: &[Wire],
     boxes: &[Rect],
 ) {
-    let samples: Vec<Vec<Point>> = wires.iter().map(Wire::samples).collect();
+    let samples =
+        |(number, wire): (usize, &Wire)| wire.samples().into_iter().map(move |point| (number, point));
+    let mut samples: Vec<(usize, Point)> = wires.iter().enumerate().flat_map(samples).collect();
+    samples.sort_by(|a, b| a.1.x.total_cmp(&b.1.x));
     let mut taken: Vec<Rect> = boxes.to_vec();
     for (number, label) in labels.iter().enumerate() {
         if label.lines.is_empty() {
             continue;
         }
-        let others = samples.iter().enumerate().filter(|(other, _)| *other != number);
-        let others: Vec<Point> = others.flat_map(|(_, points)| points.iter().copied()).collect();
-        let rect = best(label, &wires[number], &taken, &others);
+        // What could be hidden lies where the wire's first curve does, or half a label beside it.
+        let (first, last) = (wires[number].at(0.0).x - label.width, wires[number].at(1.0).x + label.width);
+        let start = samples.partition_point(|(_, point)| point.x < first);
+        let end = samples.partition_point(|(_, point)| point.x <= last);
+        let others = samples[start..end].iter().filter(|(other, _)| *other != number);
+        let others: Vec<Point> = others.map(|(_, point)| *point).collect();
+        let near: Vec<Rect> =
+            taken.iter().copied().filter(|rect| rect.x <= last && rect.right() >= first).collect();
+        let rect = best(label, &wires[number], &near, &others);
         taken.push(rect);
         draw_one(canvas, label, rect, picture.arcs[number].kind);
     }
