@@ -16,6 +16,7 @@ mod document;
 mod expression;
 mod options;
 mod places;
+mod schema;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -24,4 +25,5 @@ mod tree;
 pub use diagnostic::{Diagnostic, Diagnostics, Label};
 pub use document::Document;
 pub use options::ParseOptions;
+pub use schema::schema;
 pub use span::Span;

@@ -1,15 +1,10 @@
 //! `depends_on`.
 
 use super::reader::Reader;
+use super::words::STATES;
 use crate::language::diagnostic::code;
 use crate::language::tree::{Kind, Node};
 use crate::model::{Dependency, DependencyState};
-
-const STATES: [(&str, DependencyState); 3] = [
-    ("started", DependencyState::Started),
-    ("ready", DependencyState::Ready),
-    ("finished", DependencyState::Finished),
-];
 
 impl Reader<'_> {
     /// A list of stages, or a map from stages to states. Whether there are such stages is the graph's to say.
@@ -37,7 +32,7 @@ impl Reader<'_> {
                 code::WRONG_TYPE,
                 "`depends_on` must be a list of stages or a map from stages to states",
                 node.span,
-                "expected a list or a map, found text",
+                "found text",
                 format!("write `depends_on: [{name}]`"),
             ),
             _ => self.wrong_type(what, "a list of stages or a map from stages to states", &node),

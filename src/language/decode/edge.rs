@@ -4,25 +4,11 @@ use super::endpoint::Link;
 use super::fields::Fields;
 use super::keys;
 use super::reader::Reader;
+use super::words::{FORMATS, WHEN_FULL};
 use crate::language::diagnostic::{Finding, code};
 use crate::language::places::Places;
 use crate::language::tree::{Entry, Kind, Node};
-use crate::model::{Edge, EdgeKind, Format, PartitionKey, PipeOptions, Place, QueueOptions, WhenFull};
-
-const FORMATS: [(&str, Format); 6] = [
-    ("lines", Format::Lines),
-    ("json", Format::Json),
-    ("nul", Format::Nul),
-    ("frames", Format::Frames),
-    ("msgpack", Format::Msgpack),
-    ("pickle", Format::Pickle),
-];
-
-const WHEN_FULL: [(&str, WhenFull); 3] = [
-    ("block", WhenFull::Block),
-    ("drop_newest", WhenFull::DropNewest),
-    ("drop_oldest", WhenFull::DropOldest),
-];
+use crate::model::{Edge, EdgeKind, PartitionKey, PipeOptions, Place, QueueOptions};
 
 /// Reads all edges. A queue that names no format has that of `defaults`, if there is one.
 pub(super) fn read_all(
@@ -53,7 +39,7 @@ fn read(
             code::WRONG_TYPE,
             "an edge must be a map",
             item.span,
-            "expected a map, found text",
+            "found text",
             format!("write `queue: {}`", text.trim()),
         );
     }

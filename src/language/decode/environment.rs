@@ -33,7 +33,7 @@ impl Reader<'_> {
                     code::WRONG_TYPE,
                     format!("variable `{}` has no value", entry.key),
                     entry.value.span,
-                    "expected text, found nothing",
+                    "found nothing",
                     "write `\"\"` for an empty value, or remove the variable to inherit it",
                 ),
                 _ => read(&format!("variable `{}`", entry.key), &entry.value),

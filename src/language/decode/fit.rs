@@ -10,8 +10,9 @@ use crate::model::{Mode, Severity, StartMethod};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances {
     pub(super) body: BodyKind,
-    pub(super) mode: Mode,
-    pub(super) start_method: StartMethod,
+    /// `None` where it cannot be read: then nothing is said about modes.
+    pub(super) mode: Option<Mode>,
+    pub(super) start_method: Option<StartMethod>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +29,8 @@ struct Idle {
     severity: Severity,
 }
 
-/// Reports the stage's own keys that would do nothing, and takes all such keys out: a default is used where it
-/// fits and nowhere else.
+/// Reports the stage's own keys that would do nothing, and takes out the defaults that would: a default is used
+/// where it fits and nowhere else.
 pub(super) fn keep_fitting(reader: Reader<'_>, fields: &mut Fields, circumstances: Circumstances) {
     fields.entries.retain(|entry| {
         let Some(idle) = idle(&entry.key, circumstances) else { return true };
@@ -40,7 +41,8 @@ pub(super) fn keep_fitting(reader: Reader<'_>, fields: &mut Fields, circumstance
         if !matches!(entry.value.kind, Kind::Bool(false)) {
             reader.report(finding(entry, &idle));
         }
-        idle.severity == Severity::Warning
+        // Its value is read all the same: whoever moves the key should not find the next mistake then.
+        true
     });
 }
 
@@ -61,35 +63,37 @@ fn idle(key: &str, circumstances: Circumstances) -> Option<Idle> {
         "python_executable" | "initializer" | "args" | "kwargs" | "preload" | "unpack" if !is_python => {
             error("a stage that runs no Python callable", "remove it, or use `python: module:callable`")
         }
-        "preload" if start_method == StartMethod::Spawn => {
+        "preload" if start_method == Some(StartMethod::Spawn) => {
             error("workers that are started by `spawn`", "set `start_method: forkserver`, or remove it")
         }
-        "unpack" if mode == Mode::Stream => {
+        "unpack" if mode == Some(Mode::Stream) => {
             error("a stage in `stream` mode", "set `mode: map`, or remove it: the callable gets an iterator")
         }
         "line_buffered" if body != BodyKind::Command => {
             error("a stage that runs no command", "remove it: what a function emits leaves at once")
         }
-        "line_buffered" if mode == Mode::Each => {
+        "line_buffered" if mode == Some(Mode::Each) => {
             error("a stage in `each` mode", "remove it: the output leaves when the process has ended")
         }
-        "ordered" | "prefetch" | "record_timeout" | "retry" | "on_error" if mode == Mode::Stream => {
+        "ordered" | "prefetch" | "record_timeout" | "retry" | "on_error" if mode == Some(Mode::Stream) => {
             error("a stage in `stream` mode", "set `mode: map` or `mode: each`, or remove it")
         }
-        "max_records_per_worker" if mode == Mode::Stream => {
+        "max_records_per_worker" if mode == Some(Mode::Stream) => {
             error("a stage in `stream` mode", "set `mode: map`, or remove it")
         }
-        "max_records_per_worker" if mode == Mode::Each => {
+        "max_records_per_worker" if mode == Some(Mode::Each) => {
             error("a stage in `each` mode", "remove it: every record has a process of its own")
         }
-        "batch" if body == BodyKind::Command && mode != Mode::Each => {
+        "batch" if body == BodyKind::Command && mode.is_some_and(|mode| mode != Mode::Each) => {
             error("a command whose mode is not `each`", "set `mode: each`, or remove it")
         }
-        "batch" if mode == Mode::Stream => error("a stage in `stream` mode", "set `mode: map`, or remove it"),
-        "ready" if mode == Mode::Each => {
+        "batch" if mode == Some(Mode::Stream) => {
+            error("a stage in `stream` mode", "set `mode: map`, or remove it")
+        }
+        "ready" if mode == Some(Mode::Each) => {
             error("a stage in `each` mode", "remove it: its processes come and go with the records")
         }
-        "restart" if mode == Mode::Each => Some(Idle {
+        "restart" if mode == Some(Mode::Each) => Some(Idle {
             where_: "a stage in `each` mode",
             help: "use `retry`: the processes of `each` have attempts, not restarts",
             severity: Severity::Warning,

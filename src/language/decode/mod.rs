@@ -27,5 +27,6 @@ mod top;
 mod units;
 mod value;
 mod vars;
+pub(super) mod words;
 
 pub(super) use top::decode;

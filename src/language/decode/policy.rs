@@ -3,22 +3,10 @@
 use super::keys;
 use super::reader::Reader;
 use super::value::listed;
+use super::words::{POLICIES, SCOPES};
 use crate::language::diagnostic::{Finding, code};
 use crate::language::tree::{Kind, Node};
-use crate::model::{Backoff, Exit, Restart, RestartPolicy, RestartScope, Retry, Signal, StopPolicy, nearest};
-
-const POLICIES: [(&str, RestartPolicy); 3] = [
-    ("never", RestartPolicy::Never),
-    ("on-failure", RestartPolicy::OnFailure),
-    ("always", RestartPolicy::Always),
-];
-
-const SCOPES: [(&str, RestartScope); 4] = [
-    ("worker", RestartScope::Worker),
-    ("stage", RestartScope::Stage),
-    ("downstream", RestartScope::Downstream),
-    ("pipeline", RestartScope::Pipeline),
-];
+use crate::model::{Backoff, Exit, Restart, RestartPolicy, Retry, Signal, StopPolicy, nearest};
 
 impl Reader<'_> {
     pub(super) fn retry(self, what: &str, node: &Node) -> Option<Retry> {

@@ -45,7 +45,7 @@ impl<'a> Reader<'a> {
     pub(super) fn wrong_type<T>(self, what: &str, expected: &str, node: &Node) -> Option<T> {
         self.report(
             Finding::error(code::WRONG_TYPE, format!("{what} must be {expected}"))
-                .at(node.span, format!("expected {expected}, found {}", node.describe()))
+                .at(node.span, format!("found {}", node.describe()))
                 .maybe_help(type_help(expected, node)),
         );
         None

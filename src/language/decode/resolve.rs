@@ -12,7 +12,12 @@ use crate::language::tree::{Entry, Kind, Node, Origin};
 
 impl Reader<'_> {
     /// The node with its expressions evaluated; of a list or map only the node itself, not what is in it.
+    ///
+    /// `None` where that cannot be done, which has been reported then.
     pub(super) fn resolve<'n>(self, node: &'n Node) -> Option<Cow<'n, Node>> {
+        if node.kind == Kind::Broken {
+            return None;
+        }
         let Kind::Text(text) = &node.kind else { return Some(Cow::Borrowed(node)) };
         if !has_expression(text) {
             return Some(Cow::Borrowed(node));
@@ -37,6 +42,7 @@ impl Reader<'_> {
     pub(super) fn json(self, what: &str, node: &Node) -> Option<Json> {
         let node = self.resolve(node)?;
         match &node.kind {
+            Kind::Broken => None,
             Kind::Null(_) => Some(Json::Null),
             Kind::Bool(value) => Some(Json::Bool(*value)),
             Kind::Integer(value, _) => match (i64::try_from(*value), u64::try_from(*value)) {

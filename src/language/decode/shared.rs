@@ -5,11 +5,10 @@ use serde_json::Value as Json;
 use super::fields::Fields;
 use super::keys;
 use super::reader::Reader;
+use super::words::ELEMENTS;
 use crate::language::diagnostic::{Finding, code};
 use crate::language::tree::{Entry, Node};
 use crate::model::{SharedKind, SharedObject};
-
-const ELEMENTS: [(&str, &str); 4] = [("i64", "i64"), ("u64", "u64"), ("f64", "f64"), ("bool", "bool")];
 
 /// Reads all shared objects.
 pub(super) fn read_all(reader: Reader<'_>, node: &Node) -> Vec<SharedObject> {

@@ -13,6 +13,7 @@ use super::fields::Fields;
 use super::fit::{BodyKind, Circumstances, keep_fitting};
 use super::per_worker::StageReader;
 use super::reader::Reader;
+use super::words::{MODES, ON_ERROR, ON_FAILURE, START_METHODS};
 use super::{keys, placeholders};
 use crate::language::diagnostic::{Finding, code};
 use crate::language::places::Places;
@@ -21,11 +22,6 @@ use crate::model::{
     Body, Mode, OnError, OnFailure, PerWorker, Place, Pool, Redirect, Restart, RestartPolicy, Stage,
     StartMethod, StopPolicy,
 };
-
-const MODES: [(&str, Mode); 3] = [("stream", Mode::Stream), ("map", Mode::Map), ("each", Mode::Each)];
-
-const START_METHODS: [(&str, StartMethod); 3] =
-    [("spawn", StartMethod::Spawn), ("fork", StartMethod::Fork), ("forkserver", StartMethod::Forkserver)];
 
 /// What all stages have in common.
 pub(super) struct Common<'a> {
@@ -60,12 +56,14 @@ impl Common<'_> {
         let at = StageReader { reader: reader.with_scope(&scope), name, pool };
         let (body_entry, kind) = body?;
         let mode = read_mode(at.reader, &fields, kind);
-        let start_method = fields
-            .read("start_method", |what, node| at.reader.word(what, node, &START_METHODS))
-            .unwrap_or(StartMethod::Spawn);
+        let start_method = fields.get("start_method").map_or(Some(StartMethod::Spawn), |entry| {
+            at.reader.word("`start_method`", &entry.value, &START_METHODS)
+        });
         keep_fitting(at.reader, &mut fields, Circumstances { body: kind, mode, start_method });
         self.note(&fields, name, places);
         let body = read_body(at, &body_entry, kind, mode, &fields);
+        // What could not be read has been reported, and no such stage is handed out.
+        let (mode, start_method) = (mode.unwrap_or(Mode::Stream), start_method.unwrap_or(StartMethod::Spawn));
         let stage = self.rest(at, &fields, mode, start_method, body);
         named.and(stage)
     }
@@ -185,12 +183,12 @@ fn body_kind(key: &str) -> BodyKind {
 }
 
 /// The mode, which for functions cannot be `each`: a default that is goes unused.
-fn read_mode(reader: Reader<'_>, fields: &Fields, kind: BodyKind) -> Mode {
+fn read_mode(reader: Reader<'_>, fields: &Fields, kind: BodyKind) -> Option<Mode> {
     let unset = if kind == BodyKind::Command { Mode::Stream } else { Mode::Map };
-    let Some(entry) = fields.get("mode") else { return unset };
-    let mode = reader.word("`mode`", &entry.value, &MODES).unwrap_or(unset);
+    let Some(entry) = fields.get("mode") else { return Some(unset) };
+    let mode = reader.word("`mode`", &entry.value, &MODES)?;
     if mode != Mode::Each || kind == BodyKind::Command {
-        return mode;
+        return Some(mode);
     }
     if entry.origin == Origin::Own {
         reader.report(
@@ -199,21 +197,24 @@ fn read_mode(reader: Reader<'_>, fields: &Fields, kind: BodyKind) -> Mode {
                 .help("use `mode: map`; with `max_records_per_worker: 1` every record gets a new process"),
         );
     }
-    unset
+    Some(unset)
 }
 
 fn read_body(
     at: StageReader<'_>,
     entry: &Entry,
     kind: BodyKind,
-    mode: Mode,
+    mode: Option<Mode>,
     fields: &Fields,
 ) -> Option<Body> {
     let what = format!("`{}`", entry.key);
     match kind {
         BodyKind::Command => {
             let command = at.per_worker(&entry.value, |reader, node| reader.command(&what, node))?;
-            placeholders::check(at.reader, &command, &entry.value, mode, fields.get("batch").is_some());
+            if let Some(mode) = mode {
+                let has_batch = fields.get("batch").is_some();
+                placeholders::check(at.reader, &command, &entry.value, mode, has_batch);
+            }
             Some(Body::Command(command))
         }
         BodyKind::Python => at.reader.callable(&what, &entry.value).map(Body::Python),
@@ -231,13 +232,11 @@ fn default_restart(mode: Mode) -> Restart {
 }
 
 fn read_on_error(reader: Reader<'_>, fields: &Fields) -> OnError {
-    let words = [("fail", OnError::Fail), ("skip", OnError::Skip)];
-    fields.read("on_error", |what, node| reader.word(what, node, &words)).unwrap_or(OnError::Fail)
+    fields.read("on_error", |what, node| reader.word(what, node, &ON_ERROR)).unwrap_or(OnError::Fail)
 }
 
 fn read_on_failure(reader: Reader<'_>, fields: &Fields) -> OnFailure {
-    let words = [("stop", OnFailure::Stop), ("continue", OnFailure::Continue)];
-    fields.read("on_failure", |what, node| reader.word(what, node, &words)).unwrap_or(OnFailure::Stop)
+    fields.read("on_failure", |what, node| reader.word(what, node, &ON_FAILURE)).unwrap_or(OnFailure::Stop)
 }
 
 fn read_cwd(at: StageReader<'_>, fields: &Fields) -> PerWorker<PathBuf> {

@@ -1,5 +1,6 @@
 //! Diagnostics: findings joined with the text they speak of.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -135,10 +136,26 @@ impl miette::Diagnostic for Diagnostic {
     }
 }
 
+/// More than this nobody reads, and finding the line of each in a large document takes long.
+const MAX_KEPT: usize = 500;
+
 /// Everything that is wrong with a document, in the order of its lines; never twice the same.
+///
+/// It is an error with all mistakes as related ones. To show each by itself, as the command line does:
+///
+/// ```
+/// # use mpflow::language::{Document, ParseOptions};
+/// let options = ParseOptions::default();
+/// let found = Document::parse("stages: {a: {comand: ls}}", "demo.yaml".as_ref(), &options).unwrap_err();
+/// for diagnostic in &found {
+///     println!("{}: {diagnostic}", diagnostic.code());
+/// }
+/// # assert_eq!(found.errors(), 2);
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    omitted: usize,
 }
 
 impl Diagnostics {
@@ -150,6 +167,7 @@ impl Diagnostics {
 
     /// Adds others: a file's own warnings and what was found in its graph can be shown as one list.
     pub fn extend(&mut self, others: Self) {
+        self.omitted += others.omitted;
         self.add(others.list);
     }
 
@@ -158,6 +176,17 @@ impl Diagnostics {
         self.list.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span));
         let mut seen = HashSet::new();
         self.list.retain(|diagnostic| seen.insert(diagnostic.key()));
+        if self.list.len() > MAX_KEPT {
+            // Errors are kept before warnings, so that a refused document never looks like an accepted one.
+            self.list.sort_by_key(|diagnostic| Reverse(diagnostic.severity()));
+            self.omitted += self.list.split_off(MAX_KEPT).len();
+            self.list.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span));
+        }
+    }
+
+    /// How many more there were; only the first some hundred are kept.
+    pub fn omitted(&self) -> usize {
+        self.omitted
     }
 
     /// All of them.

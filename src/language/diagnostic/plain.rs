@@ -14,7 +14,10 @@ impl fmt::Display for Diagnostics {
             }
             write_one(f, diagnostic)?;
         }
-        Ok(())
+        match self.omitted() {
+            0 => Ok(()),
+            omitted => write!(f, "\n… and {omitted} more"),
+        }
     }
 }
 

@@ -3,11 +3,16 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use minijinja::value::ValueKind;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 
 use super::Scope;
 use super::scope::{ROOTS, Worker};
 use crate::model::nearest;
+
+/// No expression may give more values or a longer text than this; a document is at most as large itself.
+const MAX_VALUES: usize = 100_000;
+const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// Evaluates expressions, and remembers which variables they named.
 #[derive(Debug)]
@@ -58,10 +63,16 @@ impl Evaluator {
             self.check_name(name, scope)?;
         }
         match compiled.eval(scope.value()) {
-            Ok(value) if !value.is_undefined() => Ok(value),
+            Ok(value) if !value.is_undefined() => {
+                let mut budget = MAX_VALUES;
+                if fits(&value, &mut budget) {
+                    return Ok(value);
+                }
+                Err(Failure::Failed("its value is too large".to_owned()))
+            }
             Ok(_) => Err(undefined(&names, scope)),
             Err(error) if error.kind() == ErrorKind::UndefinedError => Err(undefined(&names, scope)),
-            Err(error) => Err(Failure::Failed(reason(&error))),
+            Err(error) => Err(Failure::Failed(without_secrets(reason(&error), &names, scope))),
         }
     }
 
@@ -160,6 +171,33 @@ fn listed(root: &str, names: &[String]) -> String {
     names.iter().map(|name| format!("`{root}.{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// Whether a value is of a size that can be meant. Lists may be lazy and huge, so they are counted, not collected.
+fn fits(value: &Value, budget: &mut usize) -> bool {
+    let Some(left) = budget.checked_sub(1) else { return false };
+    *budget = left;
+    if let Some(text) = value.as_str() {
+        return text.len() <= MAX_TEXT_BYTES;
+    }
+    let is_map = value.kind() == ValueKind::Map;
+    let mut items = value.try_iter().into_iter().flatten();
+    items.all(|item| {
+        let inner = if is_map { value.get_item(&item).unwrap_or_default() } else { item };
+        fits(&inner, budget)
+    })
+}
+
+/// Some of the library's messages hold the values they speak of.
+fn without_secrets(mut reason: String, names: &BTreeSet<String>, scope: &Scope) -> String {
+    for name in names {
+        let Some(variable) = name.strip_prefix("env.") else { continue };
+        let value = scope.root("env").and_then(|env| env.get_attr(variable).ok());
+        if let Some(secret) = value.as_ref().and_then(Value::as_str).filter(|secret| !secret.is_empty()) {
+            reason = reason.replace(secret, "…");
+        }
+    }
+    reason
+}
+
 fn unreadable(error: &minijinja::Error) -> Failure {
     Failure::Syntax(reason(error))
 }
@@ -228,5 +266,11 @@ mod tests {
         assert!(matches!(evaluate("1 +"), Err(Failure::Syntax(_))));
         assert!(matches!(evaluate("vars.width | nofilter"), Err(Failure::Failed(_) | Failure::Syntax(_))));
         assert!(matches!(evaluate("vars.width + 'x'"), Err(Failure::Failed(_))));
+        let too_large = Err(Failure::Failed("its value is too large".to_owned()));
+        assert_eq!(evaluate("[[0] * 1000] * 1000"), too_large);
+        assert_eq!(evaluate("'x' * 10000000"), too_large);
+        for expression in ["env.HOME + 1", "env.HOME | int", "env.HOME - 1", "env.HOME.x.y"] {
+            assert!(!format!("{:?}", evaluate(expression)).contains("/root"), "{expression}");
+        }
     }
 }

@@ -99,6 +99,17 @@ fn a_variable_may_use_only_those_before_it() {
 }
 
 #[test]
+fn variables_may_be_maps_and_lists() {
+    let text = "vars: {db: {host: h, ports: [1, 2]}}\n\
+                stages: {a: {command: '${{ vars.db.host }}:${{ vars.db.ports[1] }}', env: '${{ {\"X\": vars.db.host} }}'}}";
+    let pipeline = pipeline(text);
+    assert_eq!(pipeline.stages[0].body, Body::Command(PerWorker::Same(Command::Shell("h:2".to_owned()))));
+    assert_eq!(pipeline.stages[0].env, [("X".to_owned(), PerWorker::Same("h".to_owned()))]);
+    let wrong = "vars: {db: {host: h}}\nstages: {a: {command: '${{ vars.db.hots }}'}}";
+    assert_eq!(codes(&mistakes(wrong)), ["unknown_name"]);
+}
+
+#[test]
 fn keys_are_not_expanded() {
     let text = "stages: {a: {command: c, env: {'${{ vars.x }}': 1}}}";
     assert_eq!(pipeline(text).stages[0].env[0].0, "${{ vars.x }}");

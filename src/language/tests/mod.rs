@@ -8,6 +8,9 @@ mod mistakes;
 mod robust;
 
 use std::path::Path;
+use std::sync::LazyLock;
+
+use jsonschema::Validator;
 
 use super::{Diagnostics, Document, ParseOptions};
 use crate::model::{Pipeline, Stage};
@@ -18,8 +21,19 @@ fn options() -> ParseOptions {
     ParseOptions { env, cpus: 8, ..ParseOptions::default() }
 }
 
+static SCHEMA: LazyLock<Validator> =
+    LazyLock::new(|| jsonschema::draft7::new(&super::schema()).expect("the schema is one"));
+
+/// Reads a document. What the reader accepts, the schema must accept too.
 fn parse(text: &str) -> Result<Document, Diagnostics> {
-    Document::parse(text, Path::new("/work/dir/demo.yaml"), &options())
+    let document = Document::parse(text, Path::new("/work/dir/demo.yaml"), &options())?;
+    let tree = super::tree::parse(text, &mut Vec::new()).expect("it was parsed before");
+    let found: Vec<_> = SCHEMA
+        .iter_errors(&tree.to_json())
+        .map(|error| format!("{}: {error}", error.instance_path))
+        .collect();
+    assert!(found.is_empty(), "the schema refuses {text}: {found:?}");
+    Ok(document)
 }
 
 /// The pipeline of a document that must have no mistakes.

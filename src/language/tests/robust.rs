@@ -71,3 +71,12 @@ fn corners() {
         check(text);
     }
 }
+
+#[test]
+fn a_document_full_of_mistakes_is_reported_in_no_time() {
+    let keys: String = (0..60_000).map(|number| format!("  k{number}: 1\n")).collect();
+    let found = parse(&format!("stages:\n{keys}")).unwrap_err();
+    assert_eq!((found.len(), found.omitted()), (500, 59_500));
+    assert!(found.to_string().ends_with("… and 59500 more"));
+    render(&found);
+}

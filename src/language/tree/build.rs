@@ -97,7 +97,7 @@ impl<'a> Builder<'a> {
             Event::Alias(anchor) => return self.alias(anchor, span),
             Event::UnresolvedAlias(name) => {
                 self.unknown_alias(&name, span);
-                self.finish(Node { span, kind: Kind::Null(String::new()) }, 0);
+                self.finish(Node { span, kind: Kind::Broken }, 0);
             }
             Event::Anchor(_, name) => self.anchor_names.push(name.into_owned()),
             _ => {}
@@ -204,7 +204,7 @@ impl<'a> Builder<'a> {
             ),
             None => self.findings.push(unknown_tag(tag, span)),
         }
-        Kind::Text(value.to_owned())
+        Kind::Broken
     }
 
     fn check_collection_tag(&mut self, tag: Option<&Tag>, wanted: &str, span: Span) {
@@ -228,6 +228,7 @@ fn key_text(node: &Node, findings: &mut Vec<Finding>) -> String {
         Kind::Text(text) | Kind::Evaluated(text) | Kind::Null(text) => text.clone(),
         Kind::Integer(_, text) | Kind::Float(_, text) => text.clone(),
         Kind::Bool(value) => value.to_string(),
+        Kind::Broken => String::new(),
         Kind::List(_) | Kind::Map(_) => {
             let label = format!("expected text, found {}", node.describe());
             let help = "a value that begins with `{` or `[` needs quotes to be text";

@@ -38,8 +38,9 @@ pub(super) fn merge(entries: Vec<Entry>, findings: &mut Vec<Finding>) -> Vec<Ent
 
 fn collect(value: &Node, merged: &mut Vec<Entry>, findings: &mut Vec<Finding>) {
     match &value.kind {
+        Kind::Broken => {}
         Kind::Map(entries) => merged.extend(entries.iter().cloned()),
-        Kind::List(items) if items.iter().all(|item| matches!(item.kind, Kind::Map(_))) => {
+        Kind::List(items) if items.iter().all(|item| matches!(item.kind, Kind::Map(_) | Kind::Broken)) => {
             for item in items {
                 collect(item, merged, findings);
             }

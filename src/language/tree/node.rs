@@ -25,6 +25,8 @@ pub(in crate::language) enum Kind {
     Evaluated(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
+    /// Nobody can know: what is wrong with it has been reported.
+    Broken,
 }
 
 /// A key of a map and its value.
@@ -49,7 +51,7 @@ impl Node {
     /// What it is, for people, with its article.
     pub(in crate::language) fn describe(&self) -> &'static str {
         match self.kind {
-            Kind::Null(_) => "nothing",
+            Kind::Null(_) | Kind::Broken => "nothing",
             Kind::Bool(_) => "a truth value",
             Kind::Integer(..) => "an integer",
             Kind::Float(..) => "a number with a fraction",
@@ -80,5 +82,24 @@ impl Node {
             _ => (&[], &[]),
         };
         list.iter().chain(map.iter().map(|entry| &entry.value))
+    }
+}
+
+#[cfg(test)]
+impl Node {
+    /// The tree as JSON, with expressions as they are written.
+    pub(in crate::language) fn to_json(&self) -> serde_json::Value {
+        match &self.kind {
+            Kind::Null(_) | Kind::Broken => serde_json::Value::Null,
+            Kind::Bool(value) => (*value).into(),
+            Kind::Integer(value, _) => serde_json::to_value(value).unwrap_or_default(),
+            Kind::Float(value, _) => (*value).into(),
+            Kind::Text(text) | Kind::Evaluated(text) => text.as_str().into(),
+            Kind::List(items) => items.iter().map(Self::to_json).collect(),
+            Kind::Map(entries) => {
+                let pairs = entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json()));
+                serde_json::Value::Object(pairs.collect())
+            }
+        }
     }
 }

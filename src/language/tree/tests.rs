@@ -16,25 +16,9 @@ fn findings(text: &str) -> Vec<Finding> {
     findings
 }
 
-/// The tree as JSON, to be compared with what another parser sees.
-fn json(node: &Node) -> serde_json::Value {
-    match &node.kind {
-        Kind::Null(_) => serde_json::Value::Null,
-        Kind::Bool(value) => (*value).into(),
-        Kind::Integer(value, _) => serde_json::to_value(value).unwrap(),
-        Kind::Float(value, _) => (*value).into(),
-        Kind::Text(text) | Kind::Evaluated(text) => text.as_str().into(),
-        Kind::List(items) => items.iter().map(json).collect(),
-        Kind::Map(entries) => {
-            let pairs = entries.iter().map(|entry| (entry.key.clone(), json(&entry.value)));
-            serde_json::Value::Object(pairs.collect())
-        }
-    }
-}
-
 fn assert_both_parsers_agree(text: &str) {
     let theirs: serde_json::Value = serde_yaml::from_str(text).unwrap();
-    assert_eq!(json(&tree(text)), theirs, "{text}");
+    assert_eq!(tree(text).to_json(), theirs, "{text}");
 }
 
 #[test]
@@ -60,7 +44,7 @@ fn both_parsers_see_the_same_tree() {
 #[test]
 fn merge_keys_are_merged_and_own_keys_win() {
     let text = "base: &base {a: 1, b: 2}\nmore: &more {b: 3, c: 4}\nuse:\n  b: 0\n  <<: [*base, *more]\n";
-    let root = json(&tree(text));
+    let root = tree(text).to_json();
     assert_eq!(root["use"], serde_json::json!({"a": 1, "b": 0, "c": 4}));
 }
 
