@@ -1,12 +1,34 @@
 //! The public face of a run: start it, watch it, stop it, wait for it.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::event::Event;
 use crate::graph::Plan;
+use crate::model::{Body, Place, Problem, Redirect};
+use crate::process::Launcher;
 use crate::report::{Report, Snapshot};
+use crate::runtime::run::{Control, RunLoop, check_stage};
+use crate::runtime::supervisor::Level;
+
+/// Whether [`init`] has run in this process.
+static IS_INITIALISED: AtomicBool = AtomicBool::new(false);
+
+/// Makes this program able to run pipelines. Call it first thing in `main`, before any thread starts and before
+/// the arguments are looked at.
+///
+/// The engine starts this program again, under another name, as the small process that starts all workers. In
+/// that process `init` does not return; in every other it returns at once and has done nothing yet. It is what
+/// `if __name__ == "__main__"` is to Python's `multiprocessing`.
+pub fn init() {
+    crate::process::become_launcher_if_asked();
+    IS_INITIALISED.store(true, Ordering::Release);
+}
 
 /// How strongly a run is to be ended. A stronger request replaces a weaker one; a weaker one changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,49 +45,148 @@ pub enum Stop {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// [`crate::init`] was not called at the start of `main`.
-    #[error(
-        "the engine was not initialised: call `mpflow::init()` first thing in `main`, before any thread starts"
-    )]
+    /// [`init`] was not called at the start of `main`.
+    #[error("the engine was not initialised: call `mpflow::init()` first thing in `main`")]
     NotInitialised,
-    /// The launcher process could not be started.
-    #[error("cannot start the launcher process")]
-    Launcher(#[source] io::Error),
+    /// The launcher process, or what the run's thread waits on, could not be made.
+    #[error("cannot start the run")]
+    System(#[from] io::Error),
 }
 
-/// A run in progress. Dropping it kills it.
+/// Events that wait for an observer at most; those that find the channel full are counted.
+const EVENTS: usize = 1 << 14;
+
+/// A run in progress. Dropping it kills it, and waits until nothing of it is left.
 pub struct Run {
-    _private: (),
+    id: String,
+    control: Sender<Control>,
+    wake: Arc<EventFd>,
+    events: Receiver<Event>,
+    thread: Option<JoinHandle<Report>>,
 }
 
 impl Run {
-    /// Starts a checked pipeline.
+    /// Starts a checked pipeline, on a thread of its own.
     ///
     /// # Errors
     ///
     /// See [`StartError`].
-    pub fn start(_plan: Plan) -> Result<Self, StartError> {
-        Err(StartError::NotInitialised)
+    pub fn start(plan: Plan) -> Result<Self, StartError> {
+        if !IS_INITIALISED.load(Ordering::Acquire) {
+            return Err(StartError::NotInitialised);
+        }
+        let id = uuid::Uuid::now_v7().to_string();
+        let wake = Arc::new(
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(io::Error::from)?,
+        );
+        let (control, requests) = unbounded();
+        let (sender, events) = bounded(EVENTS);
+        let launcher = Launcher::start()?;
+        let run = RunLoop::new(plan, id.clone(), launcher, requests, Arc::clone(&wake), sender)?;
+        let thread = std::thread::Builder::new().name("mpflow-run".to_owned()).spawn(move || run.run())?;
+        Ok(Self { id, control, wake, events, thread: Some(thread) })
     }
 
-    /// What happens in the run, from its first event on. One receiver: clones share the events.
+    /// The run's id, a UUID of version 7: what its workers find in `MPFLOW_RUN_ID`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What happens in the run, from its first event on. One channel: clones of the receiver share the events. It
+    /// ends with [`crate::event::EventKind::RunEnded`].
     pub fn events(&self) -> Receiver<Event> {
-        crossbeam_channel::never()
+        self.events.clone()
     }
 
     /// A look at the run, or `None` when it has ended. Waits for the run's own thread, some microseconds.
     pub fn snapshot(&self) -> Option<Snapshot> {
-        None
+        let (answer, snapshot) = bounded(1);
+        self.ask(Control::Snapshot(answer)).then(|| snapshot.recv().ok()).flatten()
     }
 
     /// Asks the run to end. Returns at once.
-    pub fn stop(&self, _stop: Stop) {}
+    pub fn stop(&self, stop: Stop) {
+        let level = match stop {
+            Stop::Drain => Level::Drain,
+            Stop::Terminate => Level::Terminate,
+            Stop::Kill => Level::Kill,
+        };
+        self.ask(Control::Stop(level));
+    }
 
-    /// Stops (`true`) or continues (`false`) all workers, as SIGTSTP and SIGCONT do. Returns when it is done.
-    pub fn pause(&self, _paused: bool) {}
+    /// Stops (`true`) or continues (`false`) all workers, as SIGTSTP and SIGCONT do. Returns when they were sent.
+    pub fn pause(&self, paused: bool) {
+        let (done, is_done) = bounded(1);
+        if self.ask(Control::Pause(paused, done)) {
+            let _ = is_done.recv();
+        }
+    }
 
     /// Waits for the end of the run. Nothing that it started is left when this returns.
-    pub fn wait(self) -> Report {
-        unreachable!()
+    pub fn wait(mut self) -> Report {
+        let thread =
+            self.thread.take().expect("only `wait` and `drop` take the thread, and both consume the run");
+        match thread.join() {
+            Ok(report) => report,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// `false`: the run has ended.
+    fn ask(&self, control: Control) -> bool {
+        self.control.send(control).is_ok() && self.wake.write(1).is_ok()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.stop(Stop::Kill);
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What this machine lacks for a pipeline: missing programs, folders that cannot be entered. Nothing is started.
+pub fn preflight(plan: &Plan) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for stage in &plan.stages {
+        let name = &stage.stage.name;
+        let missing_cwd = stage.stage.cwd.all().iter().find_map(|cwd| Some((cwd, folder_error(cwd)?)));
+        if let Some((cwd, error)) = missing_cwd {
+            problems.push(
+                Problem::error("mpflow::cwd", format!("the working directory of `{name}` cannot be entered"))
+                    .at(Place::StageKey(name.clone(), "cwd"), format!("`{}`: {error}", cwd.display()))
+                    .help("make the folder, or name another in `cwd`"),
+            );
+            continue;
+        }
+        if let Some(Redirect::File(path)) = stage.stage.stdin.as_ref().map(|stdin| stdin.get(0))
+            && let Err(error) = std::fs::metadata(path)
+        {
+            problems.push(
+                Problem::error("mpflow::missing_file", format!("the input file of `{name}` cannot be read"))
+                    .at(Place::StageKey(name.clone(), "stdin"), format!("`{}`: {error}", path.display())),
+            );
+        }
+        if matches!(stage.stage.body, Body::Command(_))
+            && let Err(reason) = check_stage(stage)
+        {
+            problems.push(
+                Problem::error("mpflow::missing_program", format!("the command of `{name}` cannot be run"))
+                    .at(Place::StageKey(name.clone(), "command"), reason)
+                    .help("install the program, add its folder to PATH, or write its path"),
+            );
+        }
+    }
+    problems
+}
+
+fn folder_error(folder: &std::path::Path) -> Option<String> {
+    use nix::unistd::{AccessFlags, access};
+    match std::fs::metadata(folder) {
+        Err(error) => Some(error.to_string()),
+        Ok(metadata) if !metadata.is_dir() => Some("it is not a folder".to_owned()),
+        Ok(_) => access(folder, AccessFlags::X_OK).err().map(|error| error.desc().to_owned()),
     }
 }

@@ -4,8 +4,15 @@ pub mod event;
 pub mod graph;
 pub mod language;
 pub mod model;
+pub mod observe;
 pub mod report;
 
 mod engine;
+mod ipc;
+mod process;
+mod runtime;
+mod sys;
+mod unsupported;
 
-pub use engine::{Run, StartError, Stop};
+pub use engine::{Run, StartError, Stop, init, preflight};
+pub use unsupported::not_yet;

@@ -1,7 +1,19 @@
 //! The directed acyclic graph of stages: built from names, checked, planned, drawn.
 //!
-//! It knows no YAML and no clock, so that a pipeline can be built in code without a file.
+//! It knows no YAML and no clock, so that a pipeline can be built in code without a file. [`plan()`] resolves the
+//! names of a [`crate::model::Pipeline`], runs every check, and makes the [`Plan`] that the runtime follows. What
+//! is wrong comes back as [`crate::model::Problem`]s, all of them together.
 
+mod build;
+mod check;
+mod dag;
+pub mod draw;
 mod plan;
+#[cfg(test)]
+mod properties;
+mod resolve;
+#[cfg(test)]
+mod testing;
 
+pub use build::{Planned, plan};
 pub use plan::{PipePlan, Plan, PortPlan, PortRef, QueuePlan, StagePlan};

@@ -36,7 +36,8 @@ pub struct StagePlan {
 pub struct PortPlan {
     /// `stdin`, `stdout`, `stderr`, `failed` or the user's own.
     pub name: String,
-    /// How its bytes are cut into records; the same for all its queues.
+    /// How its bytes are cut into records; the same for all its queues, but that queues of `lines` and `json` may
+    /// meet at a command, and then it is `lines`.
     pub format: Format,
     /// Positions in [`Plan::queues`]: subscriptions of an output, merged sources of an input.
     pub queues: Vec<usize>,
@@ -95,7 +96,7 @@ impl Plan {
 }
 
 impl StagePlan {
-    /// Whether nothing feeds it: no queue, no pipe, no file.
+    /// Whether no queue feeds it. A pipe or a file still may: see [`Plan::pipes`] and [`Stage::stdin`].
     pub fn is_source(&self) -> bool {
         self.inputs.is_empty()
     }

@@ -88,6 +88,8 @@ impl Signal {
     pub const TERM: Self = Self(15);
     /// Continue.
     pub const CONT: Self = Self(18);
+    /// Stop, as the terminal asks.
+    pub const TSTP: Self = Self(20);
     /// Stop, not to be caught.
     pub const STOP: Self = Self(19);
 

@@ -142,6 +142,11 @@ impl Template {
         Self { parts }
     }
 
+    /// A text in which nothing is a placeholder.
+    pub fn literal(text: &str) -> Self {
+        Self { parts: vec![Part::Literal(text.to_owned())] }
+    }
+
     /// The placeholders in it, in order, with repetitions.
     pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
         self.parts.iter().filter_map(|part| match part {

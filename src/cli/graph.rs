@@ -1,0 +1,67 @@
+//! `mpflow graph`: draws a pipeline.
+
+use std::path::PathBuf;
+
+use clap::{ValueEnum, ValueHint};
+use mpflow::graph::draw::{self, Charset};
+
+use super::error::CliError;
+use super::exit::End;
+use super::load::{self, Overrides, Source};
+use super::{output, show, terminal};
+
+/// Draw a pipeline: its stages, pools, queues, pipes and daemons
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  mpflow graph pipeline.yaml
+  mpflow graph pipeline.yaml --format svg -o pipeline.svg
+  mpflow graph pipeline.yaml --format dot | dot -Tpng > pipeline.png")]
+pub(super) struct Args {
+    /// The pipeline; `-` is standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    file: Source,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// How it is drawn
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Write the drawing to this file instead of standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For the terminal
+    Text,
+    /// For Graphviz
+    Dot,
+    /// For Markdown pages
+    Mermaid,
+    /// A picture
+    Svg,
+}
+
+pub(super) fn execute(args: &Args) -> Result<End, CliError> {
+    let loaded = match load::load(&args.file, &args.overrides)? {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            show::diagnostics(&diagnostics);
+            return Ok(End::Wrong);
+        }
+    };
+    show::diagnostics(&loaded.warnings);
+    let drawing = match args.format {
+        Format::Text => draw::text(&loaded.plan, charset()),
+        Format::Dot => draw::dot(&loaded.plan),
+        Format::Mermaid => draw::mermaid(&loaded.plan),
+        Format::Svg => draw::svg(&loaded.plan),
+    };
+    output::write("the drawing", &drawing, args.output.as_deref())?;
+    Ok(End::Success)
+}
+
+fn charset() -> Charset {
+    if terminal::is_utf8() { Charset::Unicode } else { Charset::Ascii }
+}

@@ -1,0 +1,148 @@
+//! A pipeline from its file to a plan, or to all that is wrong with it.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use mpflow::graph::{self, Plan};
+use mpflow::language::{Diagnostics, Document, ParseOptions};
+
+use super::error::CliError;
+
+/// Of standard input no more is read: more than any document may have.
+const MOST_BYTES: u64 = 2 << 20;
+
+/// Where a pipeline is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Source {
+    /// Standard input, written `-`.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+impl From<OsString> for Source {
+    fn from(text: OsString) -> Self {
+        if text == "-" { Self::Stdin } else { Self::File(text.into()) }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdin => f.write_str("<stdin>"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// What the command line says in the place of the document.
+#[derive(Debug, clap::Args)]
+pub(super) struct Overrides {
+    /// Give a variable of the pipeline's `vars` another value; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    set: Vec<(String, String)>,
+    /// Give a stage another pool, a number or `auto`; repeatable
+    #[arg(long, value_name = "STAGE=N", value_parser = pool)]
+    pool: Vec<(String, usize)>,
+}
+
+/// `name=value`; the value may be empty and may hold further signs.
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = assignment(text)?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// `stage=4` or `stage=auto`.
+fn pool(text: &str) -> Result<(String, usize), String> {
+    let (stage, width) = assignment(text)?;
+    let width = match width {
+        "auto" => ParseOptions::of_this_process().cpus,
+        width => match width.parse() {
+            Ok(width) if width >= 1 => width,
+            _ => return Err(format!("`{width}` is neither a number from 1 on nor `auto`")),
+        },
+    };
+    Ok((stage.to_owned(), width))
+}
+
+fn assignment(text: &str) -> Result<(&str, &str), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name, value)),
+        Some(_) => Err("there is no name before the `=`".to_owned()),
+        None => Err("there is no `=` between a name and a value".to_owned()),
+    }
+}
+
+impl Overrides {
+    fn options(&self) -> ParseOptions {
+        ParseOptions { set: self.set.clone(), pool: self.pool.clone(), ..ParseOptions::of_this_process() }
+    }
+}
+
+/// A pipeline that nothing in its file speaks against.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// It knows the places of all that the pipeline says.
+    pub(super) document: Document,
+    pub(super) plan: Plan,
+    /// What is worth knowing all the same.
+    pub(super) warnings: Diagnostics,
+}
+
+/// Reads, checks and plans a pipeline. The inner error is all that is wrong with it, warnings among it.
+///
+/// # Errors
+///
+/// [`CliError::Stdin`] if standard input was to be read and cannot be.
+pub(super) fn load(source: &Source, overrides: &Overrides) -> Result<Result<Loaded, Diagnostics>, CliError> {
+    let options = overrides.options();
+    let document = match source {
+        Source::File(path) => Document::load(path, &options),
+        Source::Stdin => Document::parse(&stdin()?, Path::new(&source.to_string()), &options),
+    };
+    Ok(document.and_then(plan))
+}
+
+fn plan(document: Document) -> Result<Loaded, Diagnostics> {
+    let mut warnings = document.warnings().clone();
+    match graph::plan(document.pipeline()) {
+        Ok(planned) => {
+            warnings.extend(document.diagnose(planned.warnings));
+            Ok(Loaded { document, plan: planned.plan, warnings })
+        }
+        Err(problems) => {
+            warnings.extend(document.diagnose(problems));
+            Err(warnings)
+        }
+    }
+}
+
+fn stdin() -> Result<String, CliError> {
+    let mut text = String::new();
+    io::stdin().lock().take(MOST_BYTES).read_to_string(&mut text).map_err(CliError::Stdin)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_is_split_at_its_first_sign() {
+        assert_eq!(variable("files=a=b"), Ok(("files".to_owned(), "a=b".to_owned())));
+        assert_eq!(variable("files="), Ok(("files".to_owned(), String::new())));
+        assert!(variable("files").is_err());
+        assert!(variable("=x").is_err());
+    }
+
+    #[test]
+    fn a_pool_is_a_number_from_1_or_auto() {
+        assert_eq!(pool("square=4"), Ok(("square".to_owned(), 4)));
+        assert!(pool("square=auto").is_ok_and(|(_, width)| width >= 1));
+        for wrong in ["square=0", "square=-1", "square=", "square=many", "square"] {
+            assert!(pool(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! One run from its start to its report: events to whoever watches, signals to the engine.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, never, select};
+use mpflow::Run;
+use mpflow::event::{Event, EventKind};
+use mpflow::report::Report;
+
+use super::console::{Console, Progress};
+use super::events::EventsThread;
+use super::presses::Presses;
+use super::signals::{self, Request};
+
+/// Between two looks at the run for a table that is drawn again and again.
+const LIVE: Duration = Duration::from_millis(125);
+
+/// Between two lines of progress.
+const LINES: Duration = Duration::from_secs(5);
+
+/// Steers one run. Nothing here waits for a file or a terminal, so that a signal is always heard.
+pub(super) struct Driver<'a> {
+    pub(super) requests: &'a Receiver<Request>,
+    pub(super) console: &'a mut Console,
+    pub(super) events: Option<&'a mut EventsThread>,
+    pub(super) progress: Progress,
+}
+
+impl Driver<'_> {
+    /// Sees the run to its end.
+    pub(super) fn drive(mut self, run: Run) -> (Report, Presses) {
+        let mut presses = Presses::default();
+        let events = run.events();
+        let looks = looks(self.progress);
+        loop {
+            select! {
+                recv(events) -> event => {
+                    let Ok(event) = event else { break };
+                    if !self.pass_on(event) {
+                        break;
+                    }
+                },
+                recv(self.requests) -> request => match request {
+                    Ok(request) => self.obey(request, &run, &mut presses),
+                    Err(_) => break,
+                },
+                recv(looks) -> _ => match run.snapshot() {
+                    Some(snapshot) => self.console.snapshot(snapshot),
+                    // The last event was lost, since too many came at the end.
+                    None => break,
+                },
+            }
+        }
+        let report = run.wait();
+        for event in events.try_iter() {
+            self.pass_on(event);
+        }
+        (report, presses)
+    }
+
+    /// Hands an event to all who watch. Returns whether more will follow.
+    fn pass_on(&mut self, event: Event) -> bool {
+        let is_last = matches!(event.kind, EventKind::RunEnded { .. });
+        self.console.event(&event);
+        if let Some(message) = self.events.as_mut().and_then(|events| events.write(event)) {
+            self.console.say(message);
+        }
+        !is_last
+    }
+
+    fn obey(&mut self, request: Request, run: &Run, presses: &mut Presses) {
+        match request {
+            Request::End(interrupt) => {
+                let press = presses.press(interrupt);
+                self.console.say(press.message);
+                if let Some(stop) = press.stop {
+                    run.stop(stop);
+                }
+            }
+            Request::Reload => self.console.say(
+                "SIGHUP: reloading the pipeline is not in this version of mpflow; the run goes on unchanged",
+            ),
+            Request::Suspend => self.suspend(run),
+            // Whoever stopped us by SIGSTOP alone has not stopped the workers; for them this changes nothing.
+            Request::Continue => run.pause(false),
+        }
+    }
+
+    /// Stops the workers and then this process, and continues both.
+    fn suspend(&mut self, run: &Run) {
+        run.pause(true);
+        self.console.say("suspended, and all workers with it; `fg` or SIGCONT continues them");
+        self.console.pause();
+        // A SIGCONT that has come meanwhile has done its work already: to stop now would be for ever.
+        let is_continued = self.requests.try_iter().any(|request| request == Request::Continue);
+        if !is_continued && let Err(error) = signals::stop_ourselves() {
+            self.console.say(format!("cannot suspend: {error}"));
+        }
+        run.pause(false);
+    }
+}
+
+fn looks(progress: Progress) -> Receiver<Instant> {
+    match progress {
+        Progress::Live => crossbeam_channel::tick(LIVE),
+        Progress::Lines => crossbeam_channel::tick(LINES),
+        // An idle run wakes nobody.
+        Progress::Summary | Progress::Failures => never(),
+    }
+}

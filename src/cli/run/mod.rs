@@ -1,0 +1,248 @@
+//! `mpflow run`: runs a pipeline.
+
+mod bars;
+mod console;
+mod drive;
+mod events;
+mod files;
+mod presses;
+mod signals;
+
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use clap::{ValueEnum, ValueHint};
+use crossbeam_channel::{Receiver, select};
+use mpflow::Run;
+use mpflow::graph::Plan;
+use mpflow::report::Outcome;
+
+use super::error::CliError;
+use super::exit::{End, Interrupt};
+use super::load::{self, Overrides, Source};
+use super::{is_logging, show, terminal};
+use console::{Console, Progress};
+use drive::Driver;
+use events::EventsThread;
+use files::ReportFile;
+use presses::Presses;
+use signals::Request;
+
+/// Run a pipeline
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  mpflow run pipeline.yaml
+  seq 1 100 | mpflow run squares.yaml > squares.txt
+  mpflow run words.yaml --set files='*.txt' --pool count=8
+  mpflow run nightly.yaml --progress none --report report.json --events events.ndjson
+
+Signals: the first Ctrl-C (SIGINT) stops the sources and finishes what is in flight; the second, or \
+SIGTERM, sends every worker its stop signal and kills it after its grace period; the third kills all \
+at once. Ctrl-Z suspends the workers too.
+
+Exit codes: 0 all went well, 1 a stage failed, 2 the command line or the pipeline is wrong, \
+130 interrupted (SIGINT), 143 terminated (SIGTERM).")]
+pub(super) struct Args {
+    /// The pipeline
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    file: Source,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Apply changes of the pipeline while it runs (not in this version)
+    #[arg(long)]
+    watch: bool,
+    /// What is shown on standard error while it runs
+    #[arg(long, value_enum, default_value_t = ProgressChoice::Auto, value_name = "HOW")]
+    progress: ProgressChoice,
+    /// Show only what fails, as `--progress none` does
+    #[arg(short, long, conflicts_with = "progress")]
+    quiet: bool,
+    /// Write what came of the run to this file, as JSON
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    report: Option<PathBuf>,
+    /// Write every start, exit, restart and line of a worker to this file as it happens, one JSON document a line
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    events: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProgressChoice {
+    /// A live table on a terminal where no data is shown; elsewhere only a summary at the end
+    Auto,
+    /// A line every five seconds, and a summary at the end
+    Plain,
+    /// Only what fails, and what workers write to their standard error
+    None,
+}
+
+pub(super) fn execute(args: Args) -> Result<End, CliError> {
+    refuse_what_cannot_be(&args)?;
+    let loaded = match load::load(&args.file, &args.overrides)? {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            show::diagnostics(&diagnostics);
+            return Ok(End::Wrong);
+        }
+    };
+    let mut diagnostics = loaded.warnings;
+    let mut problems = mpflow::not_yet(loaded.document.pipeline());
+    problems.extend(mpflow::preflight(&loaded.plan));
+    diagnostics.extend(loaded.document.diagnose(problems));
+    let progress = progress_for(&args, &loaded.plan);
+    if diagnostics.has_errors() || progress != Progress::Failures {
+        show::diagnostics(&diagnostics);
+    }
+    if diagnostics.has_errors() {
+        return Ok(End::Wrong);
+    }
+    // The files first: a wrong path starts nothing.
+    let files = Files::create(&args)?;
+    start(loaded.plan, progress, files)
+}
+
+fn refuse_what_cannot_be(args: &Args) -> Result<(), CliError> {
+    if args.watch {
+        return Err(CliError::NoWatch);
+    }
+    let Source::File(pipeline) = &args.file else {
+        return Err(CliError::RunStdin);
+    };
+    for (option, path) in [("--report", &args.report), ("--events", &args.events)] {
+        let Some(path) = path else { continue };
+        if path == Path::new("-") {
+            return Err(CliError::NoFileName { option });
+        }
+        if is_same(path, pipeline) {
+            return Err(CliError::Overwrites { option, path: path.clone() });
+        }
+    }
+    match (&args.report, &args.events) {
+        (Some(report), Some(events)) if is_same(report, events) => Err(CliError::SameFile(report.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether both names are of one file, which may not exist yet. Devices may take what they get from both.
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other && one.is_file(),
+        _ => one == other,
+    }
+}
+
+/// The files that the run is to leave.
+struct Files {
+    report: Option<(PathBuf, ReportFile)>,
+    events: Option<(EventsThread, Receiver<()>)>,
+}
+
+impl Files {
+    fn create(args: &Args) -> Result<Self, CliError> {
+        let report = match &args.report {
+            Some(path) => Some((path.clone(), ReportFile::create(path)?)),
+            None => None,
+        };
+        let events = match &args.events {
+            Some(path) => Some(EventsThread::start(path, files::create_events(path)?)?),
+            None => None,
+        };
+        Ok(Self { report, events })
+    }
+}
+
+/// Runs a plan that nothing speaks against any more.
+fn start(plan: Plan, progress: Progress, files: Files) -> Result<End, CliError> {
+    // Caught before the start: a signal that comes during it is obeyed as soon as there is a run to stop.
+    let requests = signals::catch()?;
+    let (mut console, console_done) = Console::start(&plan.name, progress)?;
+    let (mut events, events_done) = files.events.unzip();
+    let run = Run::start(plan)?;
+    let driver = Driver { requests: &requests, console: &mut console, events: events.as_mut(), progress };
+    let (report, presses) = driver.drive(run);
+
+    // The run is over and nothing of it is left. What is still to be written may take its time, but must not take
+    // this process with it: from here on a signal ends it.
+    let end = end_of(&report.outcome, presses);
+    let mut is_failed = false;
+    if let Some((path, file)) = files.report
+        && let Err(error) = file.write(&report)
+    {
+        console.say(format!("cannot write the report to `{}`: {error}", path.display()));
+        is_failed = true;
+    }
+    if let (Some(events), Some(done)) = (&mut events, events_done) {
+        events.close();
+        if let Some(interrupt) = wait(&done, &requests) {
+            return Ok(End::Interrupted(interrupt));
+        }
+        if let Some(message) = events.failure() {
+            console.say(message);
+        }
+        is_failed |= events.is_failed();
+    }
+    console.end(report);
+    if let Some(interrupt) = wait(&console_done, &requests) {
+        return Ok(End::Interrupted(interrupt));
+    }
+    Ok(end.but_failed_if(is_failed))
+}
+
+/// Waits for a thread that writes, or for a signal that ends all.
+fn wait(done: &Receiver<()>, requests: &Receiver<Request>) -> Option<Interrupt> {
+    loop {
+        select! {
+            recv(done) -> _ => return None,
+            recv(requests) -> request => match request {
+                Ok(Request::End(interrupt)) => return Some(interrupt),
+                // The shell wants its terminal back; if that fails, this process is about to end anyway.
+                Ok(Request::Suspend) => drop(signals::stop_ourselves()),
+                Ok(Request::Reload | Request::Continue) => {}
+                Err(_) => return None,
+            },
+        }
+    }
+}
+
+/// How `mpflow` ends after a run. A failure stays one if the run was also stopped: a script that ends what it has
+/// started still wants to know.
+fn end_of(outcome: &Outcome, presses: Presses) -> End {
+    match outcome {
+        Outcome::Succeeded => End::Success,
+        Outcome::Stopped { .. } => presses.interrupt().map_or(End::Failed, End::Interrupted),
+        _ => End::Failed,
+    }
+}
+
+/// How progress is shown: by the option, by where standard error goes, and by whether data shares its terminal.
+fn progress_for(args: &Args, plan: &Plan) -> Progress {
+    let writes_data = plan.queues.iter().any(|queue| queue.to.is_none());
+    let is_shared = writes_data && io::stdout().is_terminal();
+    // The engine's diary is written past the console, and would tear the table.
+    let can_be_live = terminal::stderr().is_terminal && !is_shared && !is_logging();
+    match args.progress {
+        _ if args.quiet => Progress::Failures,
+        ProgressChoice::None => Progress::Failures,
+        ProgressChoice::Plain => Progress::Lines,
+        ProgressChoice::Auto if can_be_live => Progress::Live,
+        ProgressChoice::Auto => Progress::Summary,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_run_that_was_stopped_ends_by_the_signal_that_stopped_it() {
+        let mut presses = Presses::default();
+        let stopped = Outcome::Stopped { level: "drain".to_owned() };
+        assert_eq!(end_of(&stopped, presses), End::Failed);
+        assert!(presses.press(Interrupt::Int).stop.is_some());
+        assert_eq!(end_of(&stopped, presses), End::Interrupted(Interrupt::Int));
+        assert!(presses.press(Interrupt::Term).stop.is_some());
+        assert_eq!(end_of(&stopped, presses), End::Interrupted(Interrupt::Term));
+        assert_eq!(end_of(&Outcome::Succeeded, presses), End::Success);
+        assert_eq!(end_of(&Outcome::Failed { failures: Vec::new() }, presses), End::Failed);
+    }
+}

@@ -1,0 +1,269 @@
+//! Reads a stream of bytes and cuts it into blocks of whole records.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use bytes::Bytes;
+
+use super::buffer::BUFFER_BYTES;
+use super::framing::frame_bytes;
+use super::{Block, Buffers, Framing};
+
+/// An unfinished record up to this long is copied to the front of the next read; a longer one grows where it is.
+const SHORT_TAIL_BYTES: usize = 64 << 10;
+
+/// A read that fills at least this much of a buffer is passed on as it is; less is copied, so that a few bytes
+/// never hold a whole buffer, and what a queue counts is what it holds, within this factor.
+const WORTH_SHARING_BYTES: usize = 256 << 10;
+
+/// What one read gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Bytes, and the records that they completed, maybe none. `filled`: as many as were asked for, so that more
+    /// may be there.
+    Read { block: Block, bytes: usize },
+    /// Nothing is there now.
+    Nothing,
+    /// The end, and the last record where it had no end of its own.
+    End { block: Block },
+}
+
+/// A record is longer than allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Oversize {
+    /// Its first bytes.
+    pub(crate) head: Vec<u8>,
+    /// Its length so far, or the length that its frame announces.
+    pub(crate) bytes: u64,
+}
+
+/// Cuts one stream.
+#[derive(Debug)]
+pub(crate) struct Cutter {
+    framing: Framing,
+    max_record: u64,
+    /// The beginning of a record that is not whole yet.
+    tail: Vec<u8>,
+}
+
+impl Cutter {
+    /// A cutter of records whose bodies have at most `max_record` bytes.
+    pub(crate) fn new(framing: Framing, max_record: u64) -> Self {
+        Self { framing, max_record, tail: Vec::new() }
+    }
+
+    /// The unfinished record.
+    pub(crate) fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+
+    /// How records are cut.
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Reads once and cuts what came.
+    pub(crate) fn read(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        buffers: &Buffers,
+    ) -> io::Result<Result<Cut, Oversize>> {
+        if self.tail.len() > SHORT_TAIL_BYTES {
+            return self.read_on(fd);
+        }
+        let mut buffer = buffers.take();
+        let start = self.tail.len();
+        let read = match read_some(fd, &mut buffer[start..]) {
+            Ok(Some(read)) => read,
+            other => {
+                buffers.put(buffer);
+                return other.map(|_| Ok(Cut::Nothing));
+            }
+        };
+        if read == 0 {
+            buffers.put(buffer);
+            return Ok(Ok(self.end()));
+        }
+        buffer[..start].copy_from_slice(&self.tail);
+        let filled = start + read;
+        // Lines: the tail holds no end, so only what is new is searched.
+        let (end, records) = self.whole(&buffer[..filled], start);
+        let rest = &buffer[end..filled];
+        self.tail.clear();
+        self.tail.extend_from_slice(rest);
+        let data = if end >= WORTH_SHARING_BYTES {
+            buffers.share(buffer).slice(..end)
+        } else {
+            let copy = Bytes::copy_from_slice(&buffer[..end]);
+            buffers.put(buffer);
+            copy
+        };
+        Ok(self.check(Block { data, records, is_open: false }, read))
+    }
+
+    /// Reads on in the middle of a long record, without copying what is there already.
+    fn read_on(&mut self, fd: BorrowedFd<'_>) -> io::Result<Result<Cut, Oversize>> {
+        let start = self.tail.len();
+        self.tail.resize(start + BUFFER_BYTES.max(start / 2), 0);
+        let read = read_some(fd, &mut self.tail[start..]);
+        self.tail.truncate(start + *read.as_ref().ok().and_then(Option::as_ref).unwrap_or(&0));
+        let read = match read? {
+            None => return Ok(Ok(Cut::Nothing)),
+            Some(0) => return Ok(Ok(self.end())),
+            Some(read) => read,
+        };
+        let (end, records) = self.whole(&self.tail, start);
+        let mut block = Block::default();
+        if end > 0 {
+            let rest = self.tail.split_off(end);
+            block =
+                Block { data: Bytes::from(std::mem::replace(&mut self.tail, rest)), records, is_open: false };
+        }
+        Ok(self.check(block, read))
+    }
+
+    /// Where the whole records end, when the first `known` bytes are known to hold no end of a line.
+    fn whole(&self, bytes: &[u8], known: usize) -> (usize, u64) {
+        match self.framing {
+            Framing::EndedBy(_) => match self.framing.whole(&bytes[known..]) {
+                (0, _) => (0, 0),
+                (end, records) => (known + end, records),
+            },
+            Framing::Length => self.framing.whole(bytes),
+        }
+    }
+
+    fn check(&self, block: Block, bytes: usize) -> Result<Cut, Oversize> {
+        let announced = match self.framing {
+            Framing::Length => {
+                frame_bytes(&self.tail).unwrap_or(0).saturating_sub(super::framing::LENGTH_BYTES)
+            }
+            Framing::EndedBy(_) => self.tail.len(),
+        };
+        let too_long =
+            |bytes: u64, record: &[u8]| Oversize { head: record[..record.len().min(200)].to_vec(), bytes };
+        if announced as u64 > self.max_record {
+            return Err(too_long(announced as u64, &self.tail));
+        }
+        // Only a block that is longer than the limit as a whole can hold a record that is.
+        if block.len() as u64 > self.max_record {
+            for record in self.framing.records(&block.data) {
+                let body = self.framing.body(record);
+                if body.len() as u64 > self.max_record {
+                    return Err(too_long(body.len() as u64, body));
+                }
+            }
+        }
+        Ok(Cut::Read { block, bytes })
+    }
+
+    fn end(&mut self) -> Cut {
+        let tail = std::mem::take(&mut self.tail);
+        let block = match tail.is_empty() {
+            true => Block::default(),
+            false => Block { data: Bytes::from(tail), records: 1, is_open: true },
+        };
+        Cut::End { block }
+    }
+}
+
+/// `None`: nothing is there now.
+fn read_some(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    use nix::errno::Errno;
+    loop {
+        match nix::unistd::read(fd, buffer) {
+            Ok(read) => return Ok(Some(read)),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(None),
+            // A terminal or a pseudo-terminal whose other side is gone.
+            Err(Errno::EIO) => return Ok(Some(0)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Writes the chunks one by one, reading after each, and gives the blocks.
+    fn cut(framing: Framing, max_record: u64, chunks: &[Vec<u8>]) -> Result<Vec<Block>, Oversize> {
+        let (reading, writing) = crate::sys::descriptor::pipe().unwrap();
+        crate::sys::descriptor::set_nonblocking(reading.as_fd()).unwrap();
+        crate::sys::descriptor::set_pipe_size(writing.as_fd(), 1 << 20).unwrap();
+        let mut writing = Some(std::fs::File::from(writing));
+        let (buffers, mut cutter, mut blocks) =
+            (Buffers::default(), Cutter::new(framing, max_record), Vec::new());
+        for chunk in chunks.iter().map(Some).chain([None]) {
+            match chunk {
+                Some(chunk) => writing.as_mut().unwrap().write_all(chunk).unwrap(),
+                None => writing = None,
+            }
+            loop {
+                match cutter.read(reading.as_fd(), &buffers).unwrap()? {
+                    Cut::Nothing => break,
+                    Cut::Read { block, .. } => blocks.push(block),
+                    Cut::End { block } => {
+                        blocks.push(block);
+                        break;
+                    }
+                }
+            }
+        }
+        blocks.retain(|block| !block.is_empty());
+        Ok(blocks)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_the_reads_the_records_are_the_same(
+            lines in proptest::collection::vec(proptest::collection::vec(1u8..5, 0..6), 0..30),
+            cuts in proptest::collection::vec(1usize..40, 0..20),
+            is_open: bool,
+        ) {
+            let mut bytes: Vec<u8> = lines.iter().flat_map(|line| line.iter().copied().chain([0])).collect();
+            if is_open { bytes.extend_from_slice(b"tail"); }
+            let mut chunks = Vec::new();
+            let mut rest = &bytes[..];
+            for cut in cuts {
+                let (chunk, after) = rest.split_at(cut.min(rest.len()));
+                chunks.push(chunk.to_vec());
+                rest = after;
+            }
+            chunks.push(rest.to_vec());
+            let blocks = cut(Framing::EndedBy(0), 1 << 20, &chunks).unwrap();
+            let joined: Vec<u8> = blocks.iter().flat_map(|block| block.data.to_vec()).collect();
+            prop_assert_eq!(joined, bytes);
+            prop_assert_eq!(blocks.iter().map(|block| block.records).sum::<u64>(), (lines.len() + usize::from(is_open)) as u64);
+        }
+    }
+
+    #[test]
+    fn a_record_far_longer_than_a_buffer_comes_whole() {
+        let mut line = vec![b'x'; 5 << 20];
+        line.push(b'\n');
+        let chunks: Vec<Vec<u8>> =
+            line.chunks(700_000).map(<[u8]>::to_vec).chain([b"y\n".to_vec()]).collect();
+        let blocks = cut(Framing::EndedBy(b'\n'), 64 << 20, &chunks).unwrap();
+        assert_eq!(blocks.iter().map(|block| block.records).sum::<u64>(), 2);
+        assert_eq!(blocks[0].data, line);
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_an_error_before_it_is_held() {
+        let error =
+            cut(Framing::EndedBy(b'\n'), 10, &[b"short\n".to_vec(), b"much too long".to_vec()]).unwrap_err();
+        assert_eq!(error.head, b"much too long");
+        let announced = cut(Framing::Length, 10, &[b"\xff\xff\xff\xff".to_vec()]).unwrap_err();
+        assert_eq!(announced.bytes, u64::from(u32::MAX));
+        let within_a_block =
+            cut(Framing::EndedBy(b'\n'), 10, &[b"a\nmuch too long\nb\n".to_vec()]).unwrap_err();
+        assert_eq!(within_a_block.head, b"much too long");
+    }
+}

@@ -1,0 +1,20 @@
+//! What a run looks like to whoever watches it: lines of text, tables, JSON.
+//!
+//! Everything here reads [`crate::event`] and [`crate::report`] values and turns them into text; it never steers
+//! a run, knows no terminal, and starts no thread. Whoever owns a terminal says by a [`Look`] what it can show.
+
+mod human;
+mod json;
+mod look;
+mod message;
+mod progress;
+mod sanitize;
+mod summary;
+mod table;
+
+pub use human::{bytes, count, duration, short_count};
+pub use json::{EventLog, write_report};
+pub use look::{Colour, Look};
+pub use message::{Messages, Verbosity};
+pub use progress::{ProgressTable, StageProgress};
+pub use summary::{failures, summary};

@@ -1,0 +1,292 @@
+//! The launcher's side: the small process that starts, signals and reaps every worker.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, kill, killpg, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+
+use super::protocol::{
+    ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, Reader, SIGNAL, START, START_IN_FILE, StartFailure,
+};
+use crate::sys::reap::Children;
+use crate::sys::{descriptor, message, reap, spawn};
+
+/// The name that this executable is started by when it is to be the launcher.
+pub(super) const LAUNCHER_NAME: &str = "mpflow-launcher";
+
+/// If this process was started to be a launcher, is it, and does not return.
+///
+/// Must run before any thread is started and before the arguments are looked at.
+pub(crate) fn become_launcher_if_asked() {
+    let mut args = std::env::args_os();
+    if args.next().is_none_or(|name| name != LAUNCHER_NAME) || args.next().is_some() {
+        return;
+    }
+    // The socket came as standard input, the one way that needs no number to be agreed upon.
+    let Some(mut launcher) = Server::new() else { std::process::exit(1) };
+    launcher.run();
+    launcher.kill_everything();
+    std::process::exit(0);
+}
+
+/// One worker that has not ended with its whole group.
+struct Worker {
+    id: u64,
+    /// The leader has ended and is reaped; others of its group live on.
+    leader_ended: bool,
+}
+
+struct Server {
+    socket: OwnedFd,
+    signals: SignalFd,
+    null: OwnedFd,
+    /// By process group, which is the leader's pid. A number stays here, and so belongs to this worker, as long
+    /// as the leader is not reaped or a child of ours is in the group.
+    workers: HashMap<i32, Worker>,
+    groups: HashMap<u64, i32>,
+    answers: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    fn new() -> Option<Self> {
+        let stdin = std::io::stdin();
+        let socket = descriptor::copy_above(stdin.as_fd(), 3).ok()?;
+        let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").ok()?.into();
+        for standard in 0..2 {
+            descriptor::place_at(null.as_fd(), standard).ok()?;
+        }
+        descriptor::close_all_on_exec().ok()?;
+        // A session of its own: no terminal, whose Ctrl-C would reach it, and none for the workers.
+        nix::unistd::setsid().ok()?;
+        nix::sys::prctl::set_child_subreaper(true).ok()?;
+        reset_dispositions();
+        // Everything is blocked, so that nobody's stray SIGTERM takes the workers' guardian away; the workers
+        // get an empty mask.
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).ok()?;
+        let mut ended = SigSet::empty();
+        ended.add(NixSignal::SIGCHLD);
+        let signals = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok()?;
+        Some(Self {
+            socket,
+            signals,
+            null,
+            workers: HashMap::new(),
+            groups: HashMap::new(),
+            answers: Vec::new(),
+            buffer: vec![0; MAX_MESSAGE_BYTES],
+        })
+    }
+
+    /// Serves until the engine is gone.
+    fn run(&mut self) {
+        loop {
+            let mut polled = [
+                PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            if poll(&mut polled, PollTimeout::NONE).is_err() {
+                continue;
+            }
+            // The ended first: their places are what the next start waits for.
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+            self.reap();
+            if !self.receive() || !self.flush() {
+                return;
+            }
+        }
+    }
+
+    /// Takes all requests that have come; `false` when the engine is gone.
+    fn receive(&mut self) -> bool {
+        loop {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let received = message::receive(self.socket.as_fd(), &mut buffer);
+            let goes_on = match received {
+                Ok((0, _)) => Some(false),
+                Ok((length, descriptors)) => {
+                    self.serve(&buffer[..length], descriptors);
+                    None
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Some(true),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => None,
+                Err(_) => Some(false),
+            };
+            self.buffer = buffer;
+            if let Some(goes_on) = goes_on {
+                return goes_on;
+            }
+        }
+    }
+
+    fn serve(&mut self, request: &[u8], mut descriptors: Vec<OwnedFd>) {
+        match request.first() {
+            Some(&START) => self.start(request, &descriptors),
+            Some(&START_IN_FILE) => {
+                let mut request = Vec::new();
+                let file = descriptors.pop().map(File::from);
+                if file.is_some_and(|mut file| file.read_to_end(&mut request).is_ok()) {
+                    self.start(&request, &descriptors);
+                }
+            }
+            Some(&SIGNAL) => self.signal(&request[1..]),
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, request: &[u8], descriptors: &[OwnedFd]) {
+        let Some(decoded) = Decoded::read(request) else { return };
+        let mut placed: Vec<(RawFd, RawFd)> = (0..3)
+            .filter(|standard| !decoded.targets.contains(standard))
+            .map(|standard| (self.null.as_raw_fd(), standard))
+            .collect();
+        placed.extend(descriptors.iter().map(AsRawFd::as_raw_fd).zip(decoded.targets.iter().copied()));
+        let program = spawn::Program {
+            path: decoded.program,
+            argv: &decoded.argv,
+            env: &decoded.env,
+            cwd: decoded.cwd,
+            descriptors: &placed,
+            limits: &decoded.limits,
+            nice: decoded.nice,
+            cpus: &decoded.cpus,
+        };
+        let id = decoded.id;
+        match spawn::spawn(&program) {
+            Ok(pid) => {
+                self.workers.insert(pid, Worker { id, leader_ended: false });
+                self.groups.insert(id, pid);
+                Answer::Started { id, pid }.write(&mut self.answers);
+            }
+            Err((step, errno)) => {
+                let failure = StartFailure { step, errno };
+                Answer::StartFailed { id, failure }.write(&mut self.answers);
+            }
+        }
+    }
+
+    fn signal(&self, request: &[u8]) {
+        let mut reader = Reader { bytes: request };
+        let (Some(id), Some(number)) = (reader.u64(), reader.i32()) else { return };
+        let (Some(&group), Ok(signal)) = (self.groups.get(&id), NixSignal::try_from(number)) else { return };
+        // Never our own group: a worker's number is a pid that we were given and have not reaped.
+        if group > 1 && group != nix::unistd::getpgrp().as_raw() {
+            let _ = killpg(Pid::from_raw(group), signal);
+        }
+    }
+
+    /// Reaps all that have ended: workers, and what they have left behind.
+    fn reap(&mut self) {
+        let mut orphans_ended = false;
+        while let Children::Ended(pid) = reap::look_at_all() {
+            let Some((exit, usage)) = reap::reap(pid) else { return };
+            match self.workers.get_mut(&pid) {
+                Some(worker) => {
+                    worker.leader_ended = true;
+                    let id = worker.id;
+                    Answer::Exited { id, exit, usage }.write(&mut self.answers);
+                    self.end_if_empty(pid);
+                }
+                None => orphans_ended = true,
+            }
+            if self.answers.len() > MAX_MESSAGE_BYTES / 2 && !self.flush() {
+                return;
+            }
+        }
+        if orphans_ended {
+            let lingering: Vec<i32> = self
+                .workers
+                .iter()
+                .filter(|(_, worker)| worker.leader_ended)
+                .map(|(&group, _)| group)
+                .collect();
+            lingering.into_iter().for_each(|group| self.end_if_empty(group));
+        }
+    }
+
+    /// Members of a group whose leader has ended are, or descend from, children of ours: we are the subreaper.
+    /// So the group is empty when no child of ours is in it, and while one is, its number cannot be reused.
+    fn end_if_empty(&mut self, group: i32) {
+        if reap::look_at_group(group) != Children::None {
+            return;
+        }
+        if let Some(worker) = self.workers.remove(&group) {
+            self.groups.remove(&worker.id);
+            Answer::GroupEnded { id: worker.id }.write(&mut self.answers);
+        }
+    }
+
+    /// Sends what there is to say; `false` when the engine is gone.
+    fn flush(&mut self) -> bool {
+        let sent = self
+            .answers
+            .chunks(MAX_MESSAGE_BYTES / ANSWER_BYTES * ANSWER_BYTES)
+            .all(|part| message::send(self.socket.as_fd(), part, &[], true).is_ok());
+        self.answers.clear();
+        sent
+    }
+
+    /// Kills every process that the run started, and those that these started, wherever they have gone: all that
+    /// lose their parent become children of this subreaper. Ends when there are none.
+    fn kill_everything(&mut self) {
+        loop {
+            for &group in self.workers.keys() {
+                let _ = killpg(Pid::from_raw(group), NixSignal::SIGKILL);
+            }
+            for pid in children() {
+                let _ = kill(Pid::from_raw(pid), NixSignal::SIGKILL);
+            }
+            loop {
+                match reap::look_at_all() {
+                    Children::Ended(pid) => {
+                        reap::reap(pid);
+                        if reap::look_at_group(pid) == Children::None {
+                            self.workers.remove(&pid);
+                        }
+                    }
+                    Children::Alive => break,
+                    Children::None => return,
+                }
+            }
+            let mut polled = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            // A child that dies between the look and the wait has left its signal; the bound is for one whose
+            // parent we could not yet see.
+            let _ = poll(&mut polled, 20u8);
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+        }
+    }
+}
+
+/// This process's children, as the kernel lists them.
+fn children() -> Vec<i32> {
+    let pid = std::process::id();
+    if let Ok(list) = std::fs::read_to_string(format!("/proc/self/task/{pid}/children")) {
+        return list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    }
+    // A kernel without CONFIG_PROC_CHILDREN: look at everybody's parent.
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|other| parent_of(*other) == i32::try_from(pid).ok())
+        .collect()
+}
+
+/// Field 4 of `/proc/PID/stat`; the name before it may hold anything, so count from its last parenthesis.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
+}
+
+/// What this process ignores, its workers would ignore too: SIGPIPE, which Rust programs ignore, most of all.
+/// SIGHUP stays ignored where it was (`nohup`).
+fn reset_dispositions() {
+    let kept = [NixSignal::SIGHUP, NixSignal::SIGKILL, NixSignal::SIGSTOP];
+    for signal in NixSignal::iterator().filter(|signal| !kept.contains(signal)) {
+        crate::sys::signal::set_default(signal);
+    }
+}

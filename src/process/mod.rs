@@ -1,0 +1,25 @@
+//! Processes: how they come to be, how they are signalled, how their end is seen.
+//!
+//! # Theory of operation
+//!
+//! One small single-threaded process, the **launcher**, starts every worker. It is this executable again,
+//! started before any worker. The engine asks it over a socket that passes descriptors ([`Launcher`]); it
+//! answers with what was started, how each process ended and when its whole group has. It is the parent of every worker, so that it alone
+//! reaps, and a signal, which it also sends, can never reach a number that has become free. It is a subreaper,
+//! so that what workers leave behind comes to it. When the engine vanishes, however that happens, the socket
+//! ends, and the launcher kills everything and ends too; when the launcher itself is killed, the kernel kills
+//! the workers (`PR_SET_PDEATHSIG`).
+//!
+//! This layer knows no stage, no queue and no record: it takes programs and descriptors.
+
+mod client;
+mod holder;
+mod launcher;
+mod lookup;
+mod protocol;
+
+pub(crate) use client::{Launcher, Notification};
+pub(crate) use holder::{Holder, find_holder};
+pub(crate) use launcher::become_launcher_if_asked;
+pub(crate) use lookup::{Lookup, find_program};
+pub(crate) use protocol::{Limit, StartFailure, StartRequest};

@@ -1,0 +1,284 @@
+//! What the engine and the launcher say to each other. Both ends are the same executable, so the form has no
+//! version; integers are little-endian, texts end with a NUL, and the launcher uses them where they lie.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::model::{Exit, Signal, Usage};
+use crate::sys::spawn::Step;
+
+/// A message on the socket is at most this long; a longer request travels in a memory file. Below the default
+/// `net.core.wmem_default` of 208 KiB with room to spare.
+pub(super) const MAX_MESSAGE_BYTES: usize = 64 << 10;
+
+/// A resource limit: the number of `setrlimit`, soft and hard alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) resource: i32,
+    pub(crate) value: u64,
+}
+
+/// A worker to be started.
+#[derive(Debug, Default)]
+pub(crate) struct StartRequest {
+    /// The engine's own number for this process, never used twice.
+    pub(crate) id: u64,
+    /// The file to execute; no search.
+    pub(crate) program: Vec<u8>,
+    /// Arguments, the name first.
+    pub(crate) argv: Vec<Vec<u8>>,
+    /// `NAME=value`.
+    pub(crate) env: Vec<Vec<u8>>,
+    pub(crate) cwd: Vec<u8>,
+    /// Descriptors and the numbers that the program finds them at. Standard ones that are not listed are
+    /// `/dev/null`.
+    pub(crate) descriptors: Vec<(OwnedFd, i32)>,
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) nice: Option<i32>,
+    pub(crate) cpus: Vec<usize>,
+}
+
+/// Why a worker could not be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StartFailure {
+    pub(crate) step: Step,
+    pub(crate) errno: i32,
+}
+
+impl StartFailure {
+    /// Whether the machine was short of something, so that trying again later may help.
+    pub(crate) fn is_passing(self) -> bool {
+        use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM, ETXTBSY};
+        matches!(self.errno, EAGAIN | ENOMEM | EMFILE | ENFILE | ETXTBSY)
+    }
+}
+
+impl std::fmt::Display for StartFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let step = match self.step {
+            Step::Fork => "cannot make a process",
+            Step::Group => "cannot make a process group",
+            Step::Signals => "cannot set the signal mask",
+            Step::Descriptors => "cannot pass the descriptors",
+            Step::Limits => "cannot set the limits",
+            Step::Cwd => "cannot enter the working directory",
+            Step::Exec => "cannot execute the program",
+        };
+        let error = io::Error::from_raw_os_error(self.errno);
+        write!(f, "{step}: {error}")?;
+        match (self.step, self.errno) {
+            (Step::Exec, nix::libc::ENOEXEC) => f.write_str("; does the script lack its `#!` line?"),
+            (Step::Exec, nix::libc::ENOENT) => f.write_str("; is the interpreter of its `#!` line there?"),
+            (Step::Exec, nix::libc::E2BIG) => f.write_str("; the arguments and the environment are too long"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the engine says.
+pub(super) const START: u8 = 1;
+pub(super) const START_IN_FILE: u8 = 2;
+pub(super) const SIGNAL: u8 = 3;
+
+/// What the launcher says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Started { id: u64, pid: i32 },
+    StartFailed { id: u64, failure: StartFailure },
+    Exited { id: u64, exit: Exit, usage: Usage },
+    GroupEnded { id: u64 },
+}
+
+/// Bytes of one answer: kind, id, and two fields of 8 and one of 4.
+pub(super) const ANSWER_BYTES: usize = 1 + 8 + 4 + 8 + 8;
+
+impl Answer {
+    pub(super) fn write(self, to: &mut Vec<u8>) {
+        let (kind, id, number, first, second) = match self {
+            Self::Started { id, pid } => (1, id, pid, 0, 0),
+            Self::StartFailed { id, failure } => (2, id, failure.errno, failure.step as u64, 0),
+            Self::Exited { id, exit, usage } => {
+                let micros = u64::try_from(usage.cpu.as_micros()).unwrap_or(u64::MAX);
+                (3, id, exit.code(), micros, usage.peak_memory_bytes)
+            }
+            Self::GroupEnded { id } => (4, id, 0, 0, 0),
+        };
+        to.push(kind);
+        to.extend_from_slice(&u64::to_le_bytes(id));
+        to.extend_from_slice(&i32::to_le_bytes(number));
+        to.extend_from_slice(&u64::to_le_bytes(first));
+        to.extend_from_slice(&u64::to_le_bytes(second));
+    }
+
+    /// Reads all answers of one message.
+    pub(super) fn read_all(message: &[u8]) -> impl Iterator<Item = Self> + '_ {
+        message.chunks_exact(ANSWER_BYTES).filter_map(|bytes| {
+            let mut reader = Reader { bytes };
+            let kind = reader.u8()?;
+            let id = reader.u64()?;
+            let number = i32::from_le_bytes(reader.u32()?.to_le_bytes());
+            let (first, second) = (reader.u64()?, reader.u64()?);
+            Some(match kind {
+                1 => Self::Started { id, pid: number },
+                2 => {
+                    let step = Step::from_number(u8::try_from(first).unwrap_or(u8::MAX));
+                    Self::StartFailed { id, failure: StartFailure { step, errno: number } }
+                }
+                3 => {
+                    let exit = if number < 0 { Exit::Signal(Signal(-number)) } else { Exit::Code(number) };
+                    let usage = Usage { cpu: Duration::from_micros(first), peak_memory_bytes: second };
+                    Self::Exited { id, exit, usage }
+                }
+                _ => Self::GroupEnded { id },
+            })
+        })
+    }
+}
+
+impl StartRequest {
+    /// The message without its descriptors.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![START];
+        let number = |bytes: &mut Vec<u8>, value: usize| {
+            let value = u32::try_from(value).expect("a request has fewer than 2^32 of anything");
+            bytes.extend_from_slice(&value.to_le_bytes());
+        };
+        bytes.extend_from_slice(&self.id.to_le_bytes());
+        number(&mut bytes, self.descriptors.len());
+        for (_, there) in &self.descriptors {
+            bytes.extend_from_slice(&there.to_le_bytes());
+        }
+        number(&mut bytes, self.limits.len());
+        for limit in &self.limits {
+            bytes.extend_from_slice(&limit.resource.to_le_bytes());
+            bytes.extend_from_slice(&limit.value.to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.nice.unwrap_or(i32::MIN).to_le_bytes());
+        number(&mut bytes, self.cpus.len());
+        for &cpu in &self.cpus {
+            number(&mut bytes, cpu);
+        }
+        number(&mut bytes, self.argv.len());
+        number(&mut bytes, self.env.len());
+        for text in [&self.program, &self.cwd].into_iter().chain(&self.argv).chain(&self.env) {
+            bytes.extend_from_slice(text);
+            bytes.push(0);
+        }
+        bytes
+    }
+}
+
+/// A [`StartRequest`] as the launcher reads it: texts lie in the message.
+pub(super) struct Decoded<'a> {
+    pub(super) id: u64,
+    pub(super) targets: Vec<i32>,
+    pub(super) limits: Vec<(i32, u64)>,
+    pub(super) nice: Option<i32>,
+    pub(super) cpus: Vec<usize>,
+    pub(super) program: &'a CStr,
+    pub(super) cwd: &'a CStr,
+    pub(super) argv: Vec<&'a CStr>,
+    pub(super) env: Vec<&'a CStr>,
+}
+
+impl<'a> Decoded<'a> {
+    /// `None` for a message that no engine of this version writes.
+    pub(super) fn read(message: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader { bytes: message };
+        reader.u8()?;
+        let id = reader.u64()?;
+        let count = reader.u32()?;
+        let targets = (0..count).map(|_| reader.i32()).collect::<Option<_>>()?;
+        let count = reader.u32()?;
+        let limits = (0..count).map(|_| Some((reader.i32()?, reader.u64()?))).collect::<Option<_>>()?;
+        let nice = Some(reader.i32()?).filter(|&nice| nice != i32::MIN);
+        let count = reader.u32()?;
+        let cpus = (0..count).map(|_| Some(reader.u32()? as usize)).collect::<Option<_>>()?;
+        let (argc, envc) = (reader.u32()?, reader.u32()?);
+        let (program, cwd) = (reader.text()?, reader.text()?);
+        let argv = (0..argc).map(|_| reader.text()).collect::<Option<_>>()?;
+        let env = (0..envc).map(|_| reader.text()).collect::<Option<_>>()?;
+        Some(Self { id, targets, limits, nice, cpus, program, cwd, argv, env })
+    }
+}
+
+/// Takes fields off the front of a message.
+pub(super) struct Reader<'a> {
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.bytes.split_first_chunk::<N>()?;
+        self.bytes = rest;
+        Some(*head)
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn i32(&mut self) -> Option<i32> {
+        self.take().map(i32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a CStr> {
+        let text = CStr::from_bytes_until_nul(self.bytes).ok()?;
+        self.bytes = &self.bytes[text.to_bytes_with_nul().len()..];
+        Some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_request_is_read_as_it_was_written() {
+        let request = StartRequest {
+            id: 7,
+            program: b"/bin/echo".to_vec(),
+            argv: vec![b"echo".to_vec(), b"".to_vec(), vec![0xff, 0xfe]],
+            env: vec![b"A=1".to_vec()],
+            cwd: b"/tmp".to_vec(),
+            limits: vec![Limit { resource: 9, value: u64::MAX }],
+            nice: Some(-5),
+            cpus: vec![0, 3],
+            ..StartRequest::default()
+        };
+        let bytes = request.encode();
+        let read = Decoded::read(&bytes).unwrap();
+        assert_eq!((read.id, read.nice, read.cpus), (7, Some(-5), vec![0, 3]));
+        assert_eq!(read.program.to_bytes(), b"/bin/echo");
+        assert_eq!(read.argv.iter().map(|text| text.to_bytes().to_vec()).collect::<Vec<_>>(), request.argv);
+        assert_eq!(read.limits, [(9, u64::MAX)]);
+        for cut in 0..bytes.len() {
+            assert!(Decoded::read(&bytes[..cut]).is_none(), "a message cut at {cut} is not read");
+        }
+    }
+
+    #[test]
+    fn answers_are_read_as_they_were_written() {
+        let usage = Usage { cpu: Duration::from_micros(1_234_567), peak_memory_bytes: 3 << 20 };
+        let answers = [
+            Answer::Started { id: 1, pid: 4711 },
+            Answer::StartFailed { id: 2, failure: StartFailure { step: Step::Cwd, errno: 2 } },
+            Answer::Exited { id: 1, exit: Exit::Code(3), usage },
+            Answer::Exited { id: 3, exit: Exit::Signal(Signal::KILL), usage },
+            Answer::GroupEnded { id: 1 },
+        ];
+        let mut message = Vec::new();
+        answers.iter().for_each(|answer| answer.write(&mut message));
+        assert_eq!(Answer::read_all(&message).collect::<Vec<_>>(), answers);
+    }
+}

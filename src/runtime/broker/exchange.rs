@@ -1,0 +1,286 @@
+//! Leases: who holds which record of a `map` or `each` stage, and what becomes of it.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use super::order::Order;
+use crate::ipc::{Block, Framing};
+use crate::model::Retry;
+
+/// Records that one worker was given and has not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease {
+    /// The records. Of a `map` stage, those that were tried before come alone; a batch stays one.
+    pub(crate) block: Block,
+    /// The queue they came through, for the books.
+    pub(crate) queue: usize,
+    /// The lane they belong to.
+    pub(crate) lane: usize,
+    /// Of the first record not answered: its place in the order in which records came, from 0.
+    pub(crate) sequence: u64,
+    /// Failed attempts at these records.
+    pub(crate) attempts: u32,
+    /// Records of the block that are answered.
+    pub(crate) answered: u64,
+}
+
+impl Lease {
+    /// Records not answered yet.
+    pub(crate) fn open(&self) -> u64 {
+        self.block.records - self.answered
+    }
+
+    /// What is not answered, as a lease of its own.
+    fn rest(mut self, framing: Framing) -> Option<Self> {
+        if self.answered > 0 {
+            self.block.take_records(framing, self.answered);
+            self.answered = 0;
+        }
+        (!self.block.is_empty()).then_some(self)
+    }
+}
+
+/// How an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// By its own account: an exit code, an exception.
+    Error,
+    /// The worker died, which may have had nothing to do with the record.
+    Death,
+}
+
+/// A worker's death by itself always allows this many attempts (the language, section 5).
+const ATTEMPTS_AFTER_DEATH: u32 = 3;
+
+/// What is to become of a record after a failed attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is tried again, at once or later; it has been put back.
+    Again { attempts: u32, delay: Duration },
+    /// Its attempts are used up.
+    UsedUp(Lease),
+}
+
+/// A lease that waits for its time; ordered by it, the earliest first out of the heap.
+#[derive(Debug, PartialEq, Eq)]
+struct Delayed {
+    at: Reverse<Instant>,
+    sequence: Reverse<u64>,
+    lease: Box<Lease>,
+}
+
+impl Ord for Delayed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+impl PartialOrd for Delayed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The leases of one stage.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    retry: Retry,
+    /// By rank: in the order in which they were given.
+    held: Vec<VecDeque<Lease>>,
+    /// To be given out before anything from the queues.
+    returned: VecDeque<Lease>,
+    delayed: BinaryHeap<Delayed>,
+    next_sequence: u64,
+    pub(crate) order: Option<Order>,
+}
+
+impl Exchange {
+    pub(crate) fn new(width: usize, retry: Retry, ordered: bool) -> Self {
+        Self {
+            retry,
+            held: vec![VecDeque::new(); width],
+            returned: VecDeque::new(),
+            delayed: BinaryHeap::new(),
+            next_sequence: 0,
+            order: ordered.then(Order::default),
+        }
+    }
+
+    /// Records that a worker holds.
+    pub(crate) fn held(&self, rank: usize) -> u64 {
+        self.held[rank].iter().map(Lease::open).sum()
+    }
+
+    /// The records that a worker holds, the one it works on first.
+    pub(crate) fn leases(&self, rank: usize) -> &VecDeque<Lease> {
+        &self.held[rank]
+    }
+
+    /// Whether nothing is held, returned or delayed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.returned.is_empty() && self.delayed.is_empty() && self.held.iter().all(VecDeque::is_empty)
+    }
+
+    /// When the next delayed record may be tried again.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.delayed.peek().map(|delayed| delayed.at.0)
+    }
+
+    /// Puts the delayed whose time has come with the returned.
+    pub(crate) fn wake_delayed(&mut self, now: Instant) {
+        while self.delayed.peek().is_some_and(|delayed| delayed.at.0 <= now) {
+            if let Some(delayed) = self.delayed.pop() {
+                self.put_back(*delayed.lease);
+            }
+        }
+    }
+
+    /// The first returned record that a worker of this rank may have.
+    pub(crate) fn take_returned(&mut self, may_have: impl Fn(&Lease) -> bool) -> Option<Lease> {
+        let position = self.returned.iter().position(may_have)?;
+        self.returned.remove(position)
+    }
+
+    /// Whether a returned record waits that `may_have` says yes to.
+    pub(crate) fn has_returned(&self, may_have: impl Fn(&Lease) -> bool) -> bool {
+        self.returned.iter().any(may_have)
+    }
+
+    /// A lease of records that come from a queue for the first time.
+    pub(crate) fn number(&mut self, block: Block, queue: usize, lane: usize) -> Lease {
+        let sequence = self.next_sequence;
+        self.next_sequence += block.records;
+        Lease { block, queue, lane, sequence, attempts: 0, answered: 0 }
+    }
+
+    /// The place in order of the next record that comes for the first time.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// A worker gets it.
+    pub(crate) fn hold(&mut self, rank: usize, lease: Lease) {
+        self.held[rank].push_back(lease);
+    }
+
+    /// What a worker was given last is longer by these blocks: a batch.
+    pub(crate) fn extend_last(&mut self, rank: usize, blocks: Vec<Block>, framing: Framing) {
+        let Some(lease) = self.held[rank].back_mut() else { return };
+        let mut bytes = BytesMut::from(&lease.block.data[..]);
+        let mut is_open = lease.block.is_open;
+        for block in blocks {
+            if is_open {
+                bytes.extend(framing.end());
+            }
+            bytes.extend_from_slice(&block.data);
+            lease.block.records += block.records;
+            self.next_sequence += block.records;
+            is_open = block.is_open;
+        }
+        lease.block.data = bytes.freeze();
+        lease.block.is_open = is_open;
+    }
+
+    /// A worker has answered its first `records` records: for each lease they are of, its queue, the place of
+    /// the first, and how many. `None` when it holds fewer; nothing has changed then.
+    pub(crate) fn answer(&mut self, rank: usize, mut records: u64) -> Option<Vec<Answered>> {
+        if self.held(rank) < records {
+            return None;
+        }
+        let mut answered = Vec::new();
+        while records > 0 {
+            let lease = self.held[rank].front_mut()?;
+            let part = lease.open().min(records);
+            answered.push(Answered { queue: lease.queue, sequence: lease.sequence, records: part });
+            lease.answered += part;
+            lease.sequence += part;
+            records -= part;
+            if lease.open() == 0 {
+                self.held[rank].pop_front();
+            }
+        }
+        Some(answered)
+    }
+
+    /// Takes all that a worker holds from it, uncounted, back to the front, in order.
+    pub(crate) fn give_back(&mut self, rank: usize, framing: Framing) {
+        for lease in std::mem::take(&mut self.held[rank]).into_iter().rev() {
+            if let Some(rest) = lease.rest(framing) {
+                self.put_back(rest);
+            }
+        }
+    }
+
+    /// The record that a worker is working on, alone, taken from it.
+    pub(crate) fn take_current(&mut self, rank: usize, framing: Framing) -> Option<Lease> {
+        let lease = self.held[rank].pop_front()?.rest(framing)?;
+        Some(self.split_first(rank, lease, framing))
+    }
+
+    fn split_first(&mut self, rank: usize, mut lease: Lease, framing: Framing) -> Lease {
+        let first = lease.block.take_records(framing, 1);
+        let record = Lease { block: first, answered: 0, ..lease };
+        lease.sequence += record.block.records;
+        if !lease.block.is_empty() {
+            self.held[rank].push_front(lease);
+        }
+        record
+    }
+
+    /// All that a worker holds as one lease: what an `each` process was started for.
+    pub(crate) fn take_held(&mut self, rank: usize) -> Option<Lease> {
+        self.held[rank].pop_front()
+    }
+
+    /// An attempt has failed: the records are tried again or their attempts are used up.
+    pub(crate) fn judge(&mut self, mut lease: Lease, failure: Failure, now: Instant) -> Verdict {
+        lease.attempts += 1;
+        let allowed = match failure {
+            Failure::Error => self.retry.attempts,
+            Failure::Death => self.retry.attempts.max(ATTEMPTS_AFTER_DEATH),
+        };
+        if lease.attempts >= allowed {
+            return Verdict::UsedUp(lease);
+        }
+        let attempts = lease.attempts;
+        let delay = self.delay(attempts);
+        if delay.is_zero() {
+            self.put_back(lease);
+        } else {
+            let sequence = Reverse(lease.sequence);
+            self.delayed.push(Delayed { at: Reverse(now + delay), sequence, lease: Box::new(lease) });
+        }
+        Verdict::Again { attempts, delay }
+    }
+
+    fn delay(&self, attempts: u32) -> Duration {
+        let exponent = i32::try_from(attempts.saturating_sub(1)).unwrap_or(i32::MAX);
+        let seconds = self.retry.delay.as_secs_f64() * self.retry.factor.powi(exponent);
+        let most = self.retry.max_delay.max(self.retry.delay);
+        Duration::try_from_secs_f64(seconds).unwrap_or(most).min(most)
+    }
+
+    /// Back to the front, by the order in which records came.
+    fn put_back(&mut self, lease: Lease) {
+        let position = self.returned.partition_point(|other| other.sequence < lease.sequence);
+        self.returned.insert(position, lease);
+    }
+
+    /// Everything that is not answered, for the books.
+    pub(crate) fn clear(&mut self) -> Vec<Lease> {
+        let held = self.held.iter_mut().flat_map(std::mem::take);
+        let delayed = std::mem::take(&mut self.delayed).into_iter().map(|delayed| *delayed.lease);
+        held.chain(std::mem::take(&mut self.returned)).chain(delayed).collect()
+    }
+}
+
+/// Records of one lease that were answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) queue: usize,
+    pub(crate) sequence: u64,
+    pub(crate) records: u64,
+}

@@ -1,0 +1,49 @@
+//! Results that leave in the order in which their records came.
+
+use std::collections::BTreeMap;
+
+use crate::ipc::Block;
+
+/// The results of some records: for each output port, by its position, a block.
+pub(crate) type Results = Vec<(usize, Block)>;
+
+/// Holds results back until those before them have left.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    next: u64,
+    /// By the place of the first record: how many records, and their results.
+    waiting: BTreeMap<u64, (u64, Results)>,
+    bytes: u64,
+}
+
+/// Results held back at most, in bytes, before no more records are leased but the one that all wait for.
+const MAX_HELD_BACK_BYTES: u64 = 8 << 20;
+
+/// Records that may be ahead of the one that all wait for at most; bounds what empty results cost.
+const MAX_AHEAD: u64 = 1 << 16;
+
+impl Order {
+    /// Takes the results of `records` records from the place `sequence` on, and gives all that may leave now.
+    pub(crate) fn put(&mut self, sequence: u64, records: u64, results: Results) -> Vec<Results> {
+        self.bytes += bytes_of(&results);
+        self.waiting.insert(sequence, (records, results));
+        let mut leaving = Vec::new();
+        while let Some(first) = self.waiting.first_entry().filter(|first| *first.key() == self.next) {
+            let (records, results) = first.remove();
+            self.next += records;
+            self.bytes -= bytes_of(&results);
+            leaving.push(results);
+        }
+        leaving
+    }
+
+    /// Whether a record of this place may be leased: the one that all wait for always, others as long as little
+    /// is held back.
+    pub(crate) fn may_lease(&self, sequence: u64) -> bool {
+        sequence <= self.next || (self.bytes < MAX_HELD_BACK_BYTES && sequence - self.next < MAX_AHEAD)
+    }
+}
+
+fn bytes_of(results: &Results) -> u64 {
+    results.iter().map(|(_, block)| block.len() as u64).sum()
+}

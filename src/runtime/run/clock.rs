@@ -1,0 +1,160 @@
+//! Deadlines that are not the supervisor's: delayed records, slow records, batches, idle workers.
+
+use std::time::{Duration, Instant};
+
+use super::RunLoop;
+use super::worker::Exchange;
+use crate::model::Mode;
+use crate::runtime::supervisor::{Input, Worker};
+
+/// A worker of an elastic pool that has had nothing to do for so long is not needed.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// A `map` worker that has not answered its first record for so long is reported (the language, section 3).
+const STUCK: Duration = Duration::from_secs(5);
+
+impl RunLoop {
+    /// When the loop has something to do though nothing happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
+        [self.supervisor.deadline(), self.broker.next_due(), own].into_iter().flatten().min()
+    }
+
+    fn stage_deadline(&self, stage: usize) -> Option<Instant> {
+        let declared = &self.plan.stages[stage].stage;
+        if declared.mode == Mode::Stream && !declared.pool.is_elastic() {
+            return None;
+        }
+        let batch = declared.batch.and_then(|batch| Some(self.batch_since[stage]? + batch.wait?));
+        let workers = self.workers[stage].iter().flatten().flat_map(|io| {
+            let rank = io.worker.rank;
+            let idle = io.idle_since.filter(|_| declared.pool.is_elastic()).map(|since| since + IDLE);
+            let slow = declared.record_timeout.and_then(|limit| Some(self.works_since(stage, rank)? + limit));
+            [idle, slow, self.stuck_at(stage, rank)]
+        });
+        workers.flatten().chain(batch).min()
+    }
+
+    /// Since when a worker has been at the record it works on.
+    fn works_since(&self, stage: usize, rank: usize) -> Option<Instant> {
+        let io = self.workers[stage][rank].as_ref().filter(|io| io.is_started)?;
+        match &io.exchange {
+            Exchange::Map { window, .. } => (self.broker.held(stage, rank) > 0).then(|| window.since()),
+            Exchange::Each { since, .. } => Some(*since),
+            Exchange::Stream { .. } => None,
+        }
+    }
+
+    fn stuck_at(&self, stage: usize, rank: usize) -> Option<Instant> {
+        match &self.workers[stage][rank].as_ref()?.exchange {
+            Exchange::Map { answered: 0, first_lease: Some(first), said_stuck: false, .. } => {
+                Some(*first + STUCK)
+            }
+            _ => None,
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn keep_time(&mut self) {
+        let now = Instant::now();
+        for worker in std::mem::take(&mut self.closed_early) {
+            self.reads_no_more(worker);
+        }
+        if self.supervisor.deadline().is_some_and(|at| at <= now) {
+            self.inputs.push_back(Input::Tick);
+        }
+        if self.broker.next_due().is_some_and(|at| at <= now) {
+            self.broker.wake_delayed(now);
+        }
+        for stage in 0..self.workers.len() {
+            self.note_idle(stage, now);
+            if self.stage_deadline(stage).is_some_and(|at| at <= now) {
+                self.stage_is_due(stage, now);
+            }
+        }
+    }
+
+    fn stage_is_due(&mut self, stage: usize, now: Instant) {
+        let plan = std::sync::Arc::clone(&self.plan);
+        let declared = &plan.stages[stage].stage;
+        for rank in 0..self.workers[stage].len() {
+            if let Some(limit) = declared.record_timeout
+                && self.works_since(stage, rank).is_some_and(|since| since + limit <= now)
+                && let Some(worker) = self.workers[stage][rank].as_ref().map(|io| io.worker)
+                && !self.faults.contains_key(&worker)
+            {
+                let limit = humantime::format_duration(limit);
+                let reason = format!("the record took longer than the `record_timeout` of {limit}");
+                self.faults.insert(worker, reason.clone());
+                self.inputs.push_back(Input::Fault { worker, reason });
+            }
+            if self.stuck_at(stage, rank).is_some_and(|at| at <= now) {
+                self.say_stuck(stage, rank);
+            }
+            let live = self.workers[stage].iter().flatten().count();
+            if let Some(io) = &self.workers[stage][rank]
+                && declared.pool.is_elastic()
+                && live > declared.pool.min
+                && io.idle_since.is_some_and(|since| since + IDLE <= now)
+            {
+                let worker = io.worker;
+                if let Some(io) = &mut self.workers[stage][rank] {
+                    io.idle_since = None;
+                }
+                self.shrink(worker);
+            }
+        }
+        if declared.batch.is_some() {
+            self.pump_leases(stage);
+        }
+    }
+
+    /// Notes which workers of an elastic pool have nothing to do.
+    fn note_idle(&mut self, stage: usize, now: Instant) {
+        if !self.plan.stages[stage].stage.pool.is_elastic() || self.mode(stage) == Mode::Each {
+            return;
+        }
+        let is_leased = self.plan.stages[stage].stage.is_leased();
+        for rank in 0..self.workers[stage].len() {
+            let holds = is_leased && self.broker.held(stage, rank) > 0;
+            let Some(io) = self.workers[stage][rank].as_mut() else { continue };
+            let is_idle = io.is_started
+                && !holds
+                && io.feeds.iter().flatten().all(|feed| {
+                    feed.is_idle()
+                        && crate::sys::descriptor::unread_bytes(std::os::fd::AsFd::as_fd(feed.fd()))
+                            .is_ok_and(|bytes| bytes == 0)
+                });
+            match is_idle {
+                true => drop(io.idle_since.get_or_insert(now)),
+                false => io.idle_since = None,
+            }
+        }
+    }
+
+    /// A `map` worker has closed its standard input. It is about to end, and its leases with it, or it lives on and
+    /// will not be given anything again: then they cannot wait for it.
+    fn reads_no_more(&mut self, worker: Worker) {
+        if self.io(worker).is_some() && self.broker.held(worker.stage, worker.rank) > 0 {
+            let reason = "it closed its standard input while it held records".to_owned();
+            self.inputs.push_back(Input::Fault { worker, reason });
+        }
+    }
+
+    fn say_stuck(&mut self, stage: usize, rank: usize) {
+        let name = self.plan.stages[stage].stage.worker_name(rank);
+        let held = self.broker.held(stage, rank);
+        if let Some(Exchange::Map { said_stuck, .. }) =
+            self.workers[stage][rank].as_mut().map(|io| &mut io.exchange)
+        {
+            *said_stuck = true;
+        }
+        self.notice(format!(
+            "worker `{name}` has taken {held} records and answered none for {}s. A `map` command answers each record \
+             at once with one: its output may be buffered (`line_buffered: true`, or the program's own option, such \
+             as `sed -u`, `grep --line-buffered`, `jq --unbuffered`), or it may be no such command (`mode: stream` \
+             for a filter, `mode: each` for a process per record)",
+            STUCK.as_secs()
+        ));
+    }
+}

@@ -1,0 +1,274 @@
+//! The run's own thread: one loop that owns everything, waits on everything, and does what the two pure cores say.
+//!
+//! # Theory of operation
+//!
+//! One turn: wait for events; first what steers (the launcher, requests from other threads), then what can be
+//! written, then one read for each readable end; after each read the blocks go on at once, while they are in
+//! the cache. Nothing blocks: every end of the engine's is non-blocking, and a turn is bounded, so that control
+//! never waits behind data.
+//!
+//! | file | part |
+//! |---|---|
+//! | `recipe` | what a worker is started with |
+//! | `start` | its descriptors, and the request to the launcher |
+//! | `read` | what workers write, cut and passed on |
+//! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
+//! | `settle` | what the cores say is done |
+//! | `clock` | deadlines that are not the supervisor's |
+//! | `tell` | events, snapshots, the report |
+
+mod clock;
+mod feed;
+mod held;
+mod lease;
+mod poller;
+mod read;
+mod recipe;
+mod settle;
+mod start;
+mod stdio;
+mod stream;
+mod tell;
+mod window;
+mod worker;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use nix::sys::eventfd::EventFd;
+
+use poller::{Poller, Ready, Token, Tokens};
+pub(crate) use recipe::check as check_stage;
+use recipe::{Recipe, RunNames};
+use stdio::{Stdin, Stdout};
+use worker::{StderrTail, WorkerIo};
+
+use super::broker::{Broker, Consumer};
+use super::supervisor::{Input, Level, Supervisor, Worker};
+use crate::event::Event;
+use crate::graph::Plan;
+use crate::ipc::Buffers;
+use crate::model::Mode;
+use crate::process::Launcher;
+use crate::report::{Report, Snapshot};
+
+/// What other threads ask of the run.
+#[derive(Debug)]
+pub(crate) enum Control {
+    Stop(Level),
+    /// Stops or continues all workers; answered when the launcher was told.
+    Pause(bool, Sender<()>),
+    Snapshot(Sender<Snapshot>),
+}
+
+/// What a token stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Launcher,
+    Wake,
+    Stdin,
+    Stdout,
+    Feed { stage: usize, rank: usize, port: usize },
+    Tap { stage: usize, rank: usize, port: usize },
+    Log { stage: usize, rank: usize },
+}
+
+/// The two ends of one pipe of a pipe edge, until both workers have been started with them.
+#[derive(Debug, Default)]
+struct PipeEnds {
+    from: Option<OwnedFd>,
+    to: Option<OwnedFd>,
+}
+
+/// The loop and all that it owns.
+pub(crate) struct RunLoop {
+    plan: Arc<Plan>,
+    names: RunNames,
+    began_at: Instant,
+    broker: Broker,
+    supervisor: Supervisor,
+    launcher: Launcher,
+    control: Receiver<Control>,
+    wake: Arc<EventFd>,
+    poller: Poller,
+    tokens: Tokens<Target>,
+    buffers: Buffers,
+    /// By stage and rank.
+    workers: Vec<Vec<Option<WorkerIo>>>,
+    recipes: Vec<Vec<Option<Arc<Recipe>>>>,
+    tails: Vec<Vec<StderrTail>>,
+    /// The launcher's numbers.
+    ids: HashMap<u64, Worker>,
+    next_id: u64,
+    /// Ends that may have something to read, in turn.
+    readable: VecDeque<Token>,
+    pipes: HashMap<(usize, usize), PipeEnds>,
+    /// Files that were opened, and emptied, in this run.
+    opened: HashSet<PathBuf>,
+    stdin: Option<Stdin>,
+    stdout: Option<Stdout>,
+    /// Not yet told to the supervisor.
+    inputs: VecDeque<Input>,
+    /// By stage: which worker is asked first, so that none starves.
+    turns: Vec<usize>,
+    /// By stage: nobody is given anything, and what comes is thrown away.
+    abandoned: Vec<bool>,
+    /// By stage: the supervisor knows.
+    work_done: Vec<bool>,
+    /// By stage: since when records wait that are too few for a batch.
+    batch_since: Vec<Option<Instant>>,
+    /// `map` workers that do not read their input any more: to be seen to when they have not ended by the next turn.
+    closed_early: Vec<Worker>,
+    /// Why workers were killed that are to blame for it.
+    faults: HashMap<Worker, String>,
+    events: Sender<Event>,
+    missed: u64,
+    has_ended: bool,
+}
+
+impl RunLoop {
+    /// Prepares a run: nothing is started yet.
+    pub(crate) fn new(
+        plan: Plan,
+        run_id: String,
+        launcher: Launcher,
+        control: Receiver<Control>,
+        wake: Arc<EventFd>,
+        events: Sender<Event>,
+    ) -> io::Result<Self> {
+        let broker = Broker::new(&plan);
+        let poller = Poller::new()?;
+        let mut tokens = Tokens::default();
+        poller.watch_control(launcher.socket(), tokens.add(Target::Launcher))?;
+        poller.watch(wake.as_fd(), tokens.add(Target::Wake), false)?;
+        let by_worker = || plan.stages.iter().map(|stage| stage.stage.pool.max);
+        let stages = plan.stages.len();
+        let mut run = Self {
+            names: RunNames { pipeline: plan.name.clone(), run_id },
+            began_at: Instant::now(),
+            supervisor: Supervisor::new(&plan, fastrand::u64(..)),
+            broker,
+            launcher,
+            control,
+            wake,
+            poller,
+            tokens,
+            buffers: Buffers::default(),
+            workers: by_worker().map(|width| (0..width).map(|_| None).collect()).collect(),
+            recipes: by_worker().map(|width| vec![None; width]).collect(),
+            tails: by_worker().map(|width| (0..width).map(|_| StderrTail::default()).collect()).collect(),
+            ids: HashMap::new(),
+            next_id: 1,
+            readable: VecDeque::new(),
+            pipes: HashMap::new(),
+            opened: HashSet::new(),
+            stdin: None,
+            stdout: None,
+            inputs: VecDeque::new(),
+            turns: vec![0; stages],
+            abandoned: vec![false; stages],
+            work_done: vec![false; stages],
+            batch_since: vec![None; stages],
+            closed_early: Vec::new(),
+            faults: HashMap::new(),
+            events,
+            missed: 0,
+            has_ended: false,
+            plan: Arc::new(plan),
+        };
+        run.open_standard()?;
+        Ok(run)
+    }
+
+    /// Runs to the end. Nothing of the run is left when this returns.
+    pub(crate) fn run(mut self) -> Report {
+        self.tell_start();
+        self.inputs.push_back(Input::Begin);
+        self.settle();
+        let mut ready = Vec::new();
+        while !self.has_ended || self.has_unwritten_output() {
+            self.turn(&mut ready);
+        }
+        let report = self.report();
+        let Self { launcher, events, missed, began_at, .. } = self;
+        // The launcher kills whatever is left, and waits for it.
+        drop(launcher);
+        tell::tell_end(&events, missed, began_at, &report);
+        report
+    }
+
+    fn turn(&mut self, ready: &mut Vec<Ready>) {
+        let timeout = match self.readable.is_empty() {
+            true => self.deadline().map(|at| at.saturating_duration_since(Instant::now())),
+            false => Some(std::time::Duration::ZERO),
+        };
+        ready.clear();
+        if let Err(error) = self.poller.wait(timeout, ready) {
+            // Only a bug makes epoll fail; the run cannot go on without it.
+            tracing::error!(%error, "epoll failed");
+            self.inputs.push_back(Input::Stop(Level::Kill));
+        }
+        let is_control = |target| matches!(target, Target::Launcher | Target::Wake);
+        for event in ready.iter() {
+            match self.tokens.get(event.token) {
+                Some(Target::Launcher) => self.hear_launcher(),
+                Some(Target::Wake) => self.hear_control(),
+                _ => {}
+            }
+        }
+        self.settle();
+        for event in ready.iter() {
+            match self.tokens.get(event.token) {
+                Some(target) if !is_control(target) => self.note_ready(*event, target),
+                _ => {}
+            }
+        }
+        for _ in 0..self.readable.len() {
+            let Some(token) = self.readable.pop_front() else { break };
+            self.read(token);
+            self.settle();
+        }
+        self.keep_time();
+        self.settle();
+    }
+
+    fn note_ready(&mut self, event: Ready, target: Target) {
+        match target {
+            Target::Feed { stage, rank, port } => self.feed_has_room(stage, rank, port, event.hung_up),
+            Target::Stdout => self.stdout_has_room(),
+            Target::Tap { stage, rank, port } => {
+                if let Some(tap) = self.tap_mut(stage, rank, port) {
+                    tap.has_hung_up |= event.hung_up;
+                    if !std::mem::replace(&mut tap.is_readable, true) {
+                        self.readable.push_back(event.token);
+                    }
+                }
+            }
+            Target::Stdin => self.stdin_is_readable(event.token),
+            Target::Log { stage, rank } => self.read_log(stage, rank),
+            Target::Launcher | Target::Wake => {}
+        }
+    }
+
+    fn tap_mut(&mut self, stage: usize, rank: usize, port: usize) -> Option<&mut worker::Tap> {
+        self.workers[stage][rank].as_mut()?.taps[port].as_mut()
+    }
+
+    fn feed_mut(&mut self, stage: usize, rank: usize, port: usize) -> Option<&mut feed::Feed> {
+        self.workers[stage][rank].as_mut()?.feeds[port].as_mut()
+    }
+
+    fn mode(&self, stage: usize) -> Mode {
+        self.plan.stages[stage].stage.mode
+    }
+
+    /// The consumer that takes for an input port, and whether by leases.
+    fn is_leased_port(&self, consumer: Consumer) -> bool {
+        matches!(consumer, Consumer::Port { stage, port: 0 } if self.mode(stage) != Mode::Stream)
+    }
+}

@@ -1,0 +1,377 @@
+//! What the two cores say is done, until neither has anything more to say.
+
+use std::time::Instant;
+
+use super::feed::TakenBack;
+use super::worker::{Exchange, WorkerIo};
+use super::{Control, RunLoop};
+use crate::event::EventKind;
+use crate::graph::Plan;
+use crate::ipc::Block;
+use crate::model::{Exit, Mode, Signal};
+use crate::process::Notification;
+use crate::runtime::broker::{Broker, Consumer, ProducerId, Reason, StageCounts};
+use crate::runtime::supervisor::{Action, Asked, Input, Outcome, Phase, View, Worker};
+
+/// What the supervisor may ask about records.
+struct Records<'a> {
+    broker: &'a Broker,
+    workers: &'a [Vec<Option<WorkerIo>>],
+    tails: &'a [Vec<super::worker::StderrTail>],
+    plan: &'a Plan,
+}
+
+impl View for Records<'_> {
+    fn answered(&self, stage: usize) -> u64 {
+        let StageCounts { records_in, .. } = self.broker.counts(stage);
+        records_in
+    }
+
+    fn holds_records(&self, stage: usize, rank: usize) -> bool {
+        self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > 0
+    }
+
+    fn lease_counts(&self, stage: usize, rank: usize) -> (u64, u64) {
+        let answered = match self.workers[stage][rank].as_ref().map(|io| &io.exchange) {
+            Some(Exchange::Map { answered, .. }) => *answered,
+            _ => 0,
+        };
+        (answered, self.broker.held(stage, rank))
+    }
+
+    fn has_closed_output(&self, stage: usize) -> bool {
+        (0..self.plan.stages[stage].outputs.len())
+            .any(|port| self.broker.is_unwanted(self.broker.output(stage, port)))
+    }
+
+    fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String> {
+        self.tails[stage][rank].lines()
+    }
+}
+
+impl RunLoop {
+    /// Lets both cores have their say until they are silent.
+    pub(super) fn settle(&mut self) {
+        loop {
+            if let Some(input) = self.inputs.pop_front() {
+                self.step(input);
+                continue;
+            }
+            let changes = self.broker.changes();
+            if changes.consumers.is_empty() && changes.producers.is_empty() && changes.unwanted.is_empty() {
+                return;
+            }
+            for producer in changes.unwanted {
+                self.close_unwanted(producer);
+            }
+            for consumer in changes.consumers {
+                self.pump(consumer);
+            }
+            for producer in changes.producers {
+                self.resume(producer);
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let view =
+            Records { broker: &self.broker, workers: &self.workers, tails: &self.tails, plan: &self.plan };
+        for action in self.supervisor.step(input, Instant::now(), &view) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Start(worker) => self.start(worker),
+            Action::Signal { worker, signal } => self.signal(worker, signal),
+            Action::CloseInput(worker) => self.close_worker_input(worker),
+            Action::AbandonInput { stage, has_failed } => {
+                self.abandoned[stage] = true;
+                let reason = if has_failed { Reason::ConsumerFailed } else { Reason::ConsumerEnded };
+                self.broker.close_input(stage, reason);
+            }
+            Action::Ended { worker, exit, is_success, asked } => self.ended(worker, exit, is_success, asked),
+            Action::LetGo(worker) => self.let_go(worker),
+            Action::Wake { stage } => self.pump_leases(stage),
+            Action::CloseSources => self.close_stdin(),
+            Action::StageEnded { stage } => self.stage_ended(stage),
+            Action::Emit(kind) => self.tell(kind),
+            Action::RunEnded => self.has_ended = true,
+        }
+    }
+
+    pub(super) fn hear_launcher(&mut self) {
+        let mut told = Vec::new();
+        if let Err(error) = self.launcher.flush() {
+            tracing::error!(%error, "cannot reach the launcher");
+        }
+        self.launcher.receive(&mut told);
+        for notification in told {
+            let worker = |id| self.ids.get(&id).copied();
+            let input = match notification {
+                Notification::Started { id, pid } => worker(id).map(|worker| Input::Started { worker, pid }),
+                Notification::StartFailed { id, failure } => worker(id).map(|worker| Input::StartFailed {
+                    worker,
+                    error: failure.to_string(),
+                    is_passing: failure.is_passing(),
+                }),
+                Notification::Exited { id, exit, usage } => {
+                    worker(id).map(|worker| Input::Exited { worker, exit, usage })
+                }
+                Notification::GroupEnded { id } => worker(id).map(|worker| Input::GroupEnded { worker }),
+                Notification::Lost => Some(Input::LauncherLost),
+            };
+            match input {
+                Some(Input::Started { worker, pid }) => {
+                    self.inputs.push_back(Input::Started { worker, pid });
+                    self.settle();
+                    self.worker_runs(worker);
+                }
+                Some(Input::StartFailed { worker, error, is_passing }) => {
+                    self.start_failed(worker, &error, is_passing);
+                    self.inputs.push_back(Input::StartFailed { worker, error, is_passing });
+                }
+                Some(input) => self.inputs.push_back(input),
+                None => {}
+            }
+        }
+    }
+
+    pub(super) fn hear_control(&mut self) {
+        let _ = self.wake.read();
+        while let Ok(control) = self.control.try_recv() {
+            match control {
+                Control::Stop(level) => self.inputs.push_back(Input::Stop(level)),
+                Control::Pause(paused, done) => {
+                    let signal = if paused { Signal::TSTP } else { Signal::CONT };
+                    let ids: Vec<u64> = self.ids.keys().copied().collect();
+                    for id in ids {
+                        let _ = self.launcher.request_signal(id, signal);
+                    }
+                    let _ = done.send(());
+                }
+                Control::Snapshot(answer) => {
+                    let _ = answer.send(self.snapshot());
+                }
+            }
+        }
+    }
+
+    fn signal(&mut self, worker: Worker, signal: Signal) {
+        let Some(io) = self.io(worker) else { return };
+        let id = io.id;
+        if let Err(error) = self.launcher.request_signal(id, signal) {
+            tracing::error!(%error, "cannot ask the launcher for a signal");
+        }
+    }
+
+    /// The worker's side of the loop, where it is of this very generation.
+    pub(super) fn io(&mut self, worker: Worker) -> Option<&mut WorkerIo> {
+        self.workers[worker.stage][worker.rank].as_mut().filter(|io| io.worker == worker)
+    }
+
+    fn worker_runs(&mut self, worker: Worker) {
+        let Some(io) = self.io(worker) else { return };
+        io.is_started = true;
+        self.check_outputs(worker);
+        let ports = self.plan.stages[worker.stage].inputs.len();
+        for port in 0..ports {
+            self.pump(Consumer::Port { stage: worker.stage, port });
+        }
+        // One that comes when all the work is done has nothing to wait for.
+        if self.work_done[worker.stage] {
+            self.close_worker_input(worker);
+        }
+    }
+
+    fn start_failed(&mut self, worker: Worker, error: &str, is_passing: bool) {
+        let Some(io) = self.take_io(worker) else { return };
+        self.each_not_started(worker, error, is_passing);
+        self.drop_io(io);
+    }
+
+    /// The record that an `each` process could not be started for: a machine that was short of something is not
+    /// its fault.
+    pub(super) fn each_not_started(&mut self, worker: Worker, error: &str, is_passing: bool) {
+        if self.mode(worker.stage) != Mode::Each {
+            return;
+        }
+        if is_passing {
+            self.broker.give_back(worker.stage, worker.rank);
+        } else {
+            self.judge_each(worker, None, format!("its process cannot be started: {error}"));
+        }
+    }
+
+    fn take_io(&mut self, worker: Worker) -> Option<WorkerIo> {
+        self.io(worker)?;
+        let io = self.workers[worker.stage][worker.rank].take()?;
+        self.ids.remove(&io.id);
+        Some(io)
+    }
+
+    /// Closes all ends of a worker that has ended.
+    pub(super) fn drop_io(&mut self, io: WorkerIo) {
+        let feeds = io.feeds.iter().flatten().map(|feed| feed.token);
+        let taps = io.taps.iter().flatten().map(|tap| tap.token);
+        for token in feeds.chain(taps).chain(io.log.iter().map(|log| log.token)) {
+            self.tokens.remove(token);
+        }
+    }
+
+    // ---- the end of a worker
+
+    fn ended(&mut self, worker: Worker, exit: Exit, is_success: bool, asked: Option<Asked>) {
+        let Some(mut io) = self.take_io(worker) else { return };
+        let feeds: Vec<_> = io.feeds.iter_mut().map(Option::take).collect();
+        for (port, feed) in feeds.into_iter().enumerate() {
+            let Some(feed) = feed else { continue };
+            self.tokens.remove(feed.token);
+            if !self.is_leased_port(Consumer::Port { stage: worker.stage, port }) {
+                let broker = &self.broker;
+                let back = feed.take_back(|queue| broker.framing(queue));
+                self.take_back(worker, back, &mut io.exchange);
+            }
+        }
+        match std::mem::replace(&mut io.exchange, Exchange::none()) {
+            Exchange::Stream { fed, .. } => {
+                if !is_success {
+                    fed.iter().for_each(|&(queue, records)| self.broker.unconfirm(queue, records));
+                }
+            }
+            Exchange::Map { last, .. } => self.map_ended(worker, exit, is_success, asked, last),
+            Exchange::Each { results, .. } => self.each_ended(worker, exit, is_success, asked, results),
+        }
+        self.drop_io(io);
+        self.inputs_after_end(worker);
+    }
+
+    /// Records that an ended `stream` worker did not read are anybody's again.
+    pub(super) fn take_back(&mut self, worker: Worker, back: TakenBack, exchange: &mut Exchange) {
+        let mut undo = |queue: usize, records: u64| {
+            if let Exchange::Stream { fed, .. } = exchange
+                && let Some(entry) = fed.iter_mut().find(|(of, _)| *of == queue)
+            {
+                entry.1 = entry.1.saturating_sub(records);
+            }
+        };
+        for &(queue, ref block) in &back.unread {
+            undo(queue, block.records);
+            self.broker.undeliver(queue, block.records);
+        }
+        for (queue, records) in back.read {
+            self.broker.deliver(queue, records);
+        }
+        let back: Vec<(usize, Block)> = back.unread.into_iter().chain(back.unwritten).collect();
+        for (queue, block) in back.into_iter().rev() {
+            self.broker.put_back(queue, worker.rank, block);
+        }
+    }
+
+    /// When no worker is left to take from a port, and none will come, what feeds it is told.
+    fn inputs_after_end(&mut self, worker: Worker) {
+        let stage = worker.stage;
+        let state = self.supervisor.stage(stage);
+        if matches!(state.phase, Phase::Running) && state.is_slot_done(worker.rank) {
+            for port in 0..self.plan.stages[stage].inputs.len() {
+                self.broker.close_lane(Consumer::Port { stage, port }, worker.rank, Reason::ConsumerEnded);
+            }
+        }
+    }
+
+    fn let_go(&mut self, worker: Worker) {
+        let Some(io) = self.io(worker) else { return };
+        let fds: Vec<i32> = {
+            use std::os::fd::AsRawFd;
+            let taps = io.taps.iter().flatten().map(|tap| tap.fd.as_raw_fd());
+            taps.chain(io.log.iter().map(|log| log.fd.as_raw_fd())).collect()
+        };
+        let holder = crate::process::find_holder(&fds);
+        self.tell_held(worker, holder);
+        self.drain_outputs(worker);
+    }
+
+    fn stage_ended(&mut self, stage: usize) {
+        let reason = match self.supervisor.stage(stage).phase {
+            Phase::Over(Outcome::Failed) => Reason::ConsumerFailed,
+            Phase::Over(Outcome::Stopped) => Reason::Stopped,
+            _ => Reason::ConsumerEnded,
+        };
+        self.abandoned[stage] = true;
+        self.broker.close_input(stage, reason);
+        for port in 0..self.plan.stages[stage].outputs.len() {
+            let producer = self.broker.output(stage, port);
+            self.broker.end_producer(producer);
+        }
+        let plan = &self.plan;
+        self.pipes.retain(|&(pipe, _), ends| {
+            let pipe = &plan.pipes[pipe];
+            if pipe.from == stage {
+                ends.from = None;
+            }
+            if pipe.to == stage {
+                ends.to = None;
+            }
+            ends.from.is_some() || ends.to.is_some()
+        });
+    }
+
+    // ---- who may go on
+
+    pub(super) fn pump(&mut self, consumer: Consumer) {
+        match consumer {
+            Consumer::Stdout => self.pump_stdout(),
+            Consumer::Port { stage, .. } if self.is_leased_port(consumer) => self.pump_leases(stage),
+            Consumer::Port { stage, port } => self.pump_stream(stage, port),
+        }
+    }
+
+    /// Nothing that this producer published waits any more.
+    fn resume(&mut self, producer: ProducerId) {
+        if Some(producer) == self.broker.stdin() {
+            return self.resume_stdin();
+        }
+        let Some((stage, port)) = self.port_of(producer) else { return };
+        for worker in self.workers[stage].iter().flatten() {
+            if let Some(tap) = worker.taps.get(port).and_then(Option::as_ref)
+                && tap.is_readable
+            {
+                self.readable.push_back(tap.token);
+            }
+        }
+        if self.plan.stages[stage].stage.is_leased() {
+            self.pump_leases(stage);
+        }
+    }
+
+    pub(super) fn port_of(&self, producer: ProducerId) -> Option<(usize, usize)> {
+        self.plan.stages.iter().enumerate().find_map(|(stage, plan)| {
+            let port = (0..plan.outputs.len()).find(|&port| self.broker.output(stage, port) == producer)?;
+            Some((stage, port))
+        })
+    }
+
+    /// Closes what nobody wants, so that whoever writes it meets SIGPIPE, as in a shell pipe.
+    fn close_unwanted(&mut self, producer: ProducerId) {
+        if Some(producer) == self.broker.stdin() {
+            return self.close_stdin();
+        }
+        let Some((stage, port)) = self.port_of(producer) else { return };
+        for rank in 0..self.workers[stage].len() {
+            self.close_tap(stage, rank, port);
+        }
+        let outputs = self.plan.stages[stage].outputs.len();
+        let has_pipe =
+            self.plan.pipes.iter().any(|pipe| pipe.from == stage || (pipe.duplex && pipe.to == stage));
+        let all = (0..outputs).all(|port| self.broker.is_unwanted(self.broker.output(stage, port)));
+        if all && !has_pipe {
+            self.inputs.push_back(Input::Unwanted { stage });
+        }
+    }
+
+    /// Something that the user should know.
+    pub(super) fn notice(&mut self, message: String) {
+        self.tell(EventKind::Notice { message });
+    }
+}

@@ -1,0 +1,385 @@
+//! Starting one worker: its descriptors, its environment, the request to the launcher.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::feed::Feed;
+use super::held::Held;
+use super::recipe::Recipe;
+use super::window::{MapWindow, ONE_PAGE, StreamWindow};
+use super::worker::{Exchange, Log, Tap, WorkerIo};
+use super::{RunLoop, Target};
+use crate::ipc::{Cutter, Framing};
+use crate::model::{Format, Mode, Record, Redirect, STDIN, STDOUT};
+use crate::runtime::supervisor::{Input, Worker};
+use crate::sys::descriptor;
+
+/// Where standard error has its number.
+const STDERR: &str = "stderr";
+/// The port that no process writes to.
+const FAILED: &str = "failed";
+
+/// A worker's descriptors and what its environment says of them, in the making.
+#[derive(Default)]
+struct Ends {
+    descriptors: Vec<(OwnedFd, i32)>,
+    variables: Vec<(String, String)>,
+    next: i32,
+}
+
+impl Ends {
+    /// The number of a port: the standard one, or the next free, told by a variable.
+    fn number(&mut self, port: &str, variable: &str) -> i32 {
+        match port {
+            STDIN => 0,
+            STDOUT => 1,
+            STDERR => 2,
+            name => {
+                self.next = self.next.max(3) + 1;
+                let number = self.next - 1;
+                self.variables.push((format!("{variable}_{}", name.replace('-', "_")), number.to_string()));
+                number
+            }
+        }
+    }
+
+    fn has(&self, number: i32) -> bool {
+        self.descriptors.iter().any(|&(_, there)| there == number)
+    }
+}
+
+impl Exchange {
+    /// What stands in the place of one that was taken.
+    pub(super) fn none() -> Self {
+        Self::Stream { window: StreamWindow::new(true), fed: Vec::new() }
+    }
+}
+
+impl RunLoop {
+    /// Asks the launcher for a worker, or tells the supervisor why not.
+    pub(super) fn start(&mut self, worker: Worker) {
+        if let Err(refusal) = self.try_start(worker) {
+            self.start_refused(worker, refusal);
+        }
+    }
+
+    fn start_refused(&mut self, worker: Worker, refusal: Refusal) {
+        let Refusal { error, is_passing } = refusal;
+        self.each_not_started(worker, &error, is_passing);
+        self.inputs.push_back(Input::StartFailed { worker, error, is_passing });
+    }
+
+    fn try_start(&mut self, worker: Worker) -> Result<(), Refusal> {
+        let Worker { stage, rank, .. } = worker;
+        let recipe = self.recipe(stage, rank)?;
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut ends = Ends::default();
+        let mut io = WorkerIo {
+            worker,
+            id,
+            feeds: self.plan.stages[stage].inputs.iter().map(|_| None).collect(),
+            taps: self.plan.stages[stage].outputs.iter().map(|_| None).collect(),
+            log: None,
+            exchange: self.exchange(stage),
+            told_outputs_ended: false,
+            input_closed: false,
+            is_started: false,
+            idle_since: None,
+            given: 0,
+        };
+        let opened = self
+            .open_inputs(worker, &recipe, &mut io, &mut ends)
+            .and_then(|()| self.open_outputs(worker, &mut io, &mut ends))
+            .and_then(|()| self.open_pipes(worker, &mut ends))
+            .and_then(|()| self.open_files(worker, &mut ends));
+        if let Err(refusal) = opened {
+            self.drop_io(io);
+            return Err(refusal);
+        }
+        let request = self.request(worker, &recipe, id, &ends.variables);
+        let mut request = match request {
+            Ok(request) => request,
+            Err(error) => {
+                self.drop_io(io);
+                return Err(Refusal { error, is_passing: false });
+            }
+        };
+        request.descriptors = ends.descriptors;
+        if let Err(error) = self.launcher.request_start(request) {
+            self.drop_io(io);
+            return Err(Refusal::from(("cannot ask the launcher", error)));
+        }
+        self.tails[stage][rank].clear();
+        self.ids.insert(id, worker);
+        self.workers[stage][rank] = Some(io);
+        if self.mode(stage) == Mode::Each {
+            self.give_each(worker, recipe.takes_record_as_argument());
+        }
+        Ok(())
+    }
+
+    fn recipe(&mut self, stage: usize, rank: usize) -> Result<Arc<Recipe>, Refusal> {
+        if let Some(recipe) = &self.recipes[stage][rank] {
+            return Ok(Arc::clone(recipe));
+        }
+        let recipe = Recipe::new(&self.plan.stages[stage], rank, &self.names)
+            .map_err(|error| Refusal { error, is_passing: false })?;
+        let recipe = Arc::new(recipe);
+        self.recipes[stage][rank] = Some(Arc::clone(&recipe));
+        Ok(recipe)
+    }
+
+    fn exchange(&self, stage: usize) -> Exchange {
+        let declared = &self.plan.stages[stage].stage;
+        let now = Instant::now();
+        match declared.mode {
+            Mode::Stream => {
+                Exchange::Stream { window: StreamWindow::new(declared.pool.max == 1), fed: Vec::new() }
+            }
+            Mode::Map => Exchange::Map {
+                window: MapWindow::new(declared.prefetch.map(Into::into), now),
+                answered: 0,
+                first_lease: None,
+                said_stuck: false,
+                last: None,
+            },
+            Mode::Each => {
+                let ports = self.plan.stages[stage].outputs.iter().enumerate();
+                let held = ports.filter(|(_, port)| port.name != FAILED && port.name != STDERR);
+                Exchange::Each {
+                    results: held.map(|(port, _)| (port, Held::default())).collect(),
+                    since: now,
+                }
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        worker: Worker,
+        recipe: &Recipe,
+        id: u64,
+        variables: &[(String, String)],
+    ) -> Result<crate::process::StartRequest, String> {
+        let Worker { stage, rank, .. } = worker;
+        if self.mode(stage) != Mode::Each {
+            return recipe.request(id, None, variables);
+        }
+        let lease = self.broker.leases(stage, rank).next().ok_or("no record waits for it")?;
+        let framing = self.broker.input_framing(stage);
+        let first = framing.records(&lease.block.data).next().unwrap_or_default();
+        let sequence = lease.sequence + 1;
+        let mut variables = variables.to_vec();
+        variables.push(("MPFLOW_SEQ".to_owned(), sequence.to_string()));
+        variables.push(("MPFLOW_ATTEMPT".to_owned(), (lease.attempts + 1).to_string()));
+        let record = Record { bytes: framing.body(first), sequence, slot: rank + 1 };
+        recipe.request(id, Some(record), &variables)
+    }
+
+    // ---- descriptors
+
+    fn open_inputs(
+        &mut self,
+        worker: Worker,
+        recipe: &Recipe,
+        io: &mut WorkerIo,
+        ends: &mut Ends,
+    ) -> Result<(), Refusal> {
+        let Worker { stage, rank, .. } = worker;
+        for port in 0..io.feeds.len() {
+            if port == 0 && self.mode(stage) == Mode::Each && recipe.takes_record_as_argument() {
+                continue;
+            }
+            let number = ends.number(&self.plan.stages[stage].inputs[port].name.clone(), "MPFLOW_IN");
+            let (theirs, ours) = descriptor::pipe().map_err(Refusal::of_pipe)?;
+            descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
+            let shares =
+                matches!(io.exchange, Exchange::Stream { .. }) && self.plan.stages[stage].stage.pool.max > 1;
+            let size = if shares { descriptor::set_pipe_size(ours.as_fd(), ONE_PAGE) } else { None };
+            let token = self.tokens.add(Target::Feed { stage, rank, port });
+            self.poller.watch(ours.as_fd(), token, true).map_err(Refusal::of_pipe)?;
+            let mut feed = Feed::new(ours, token);
+            if matches!(io.exchange, Exchange::Stream { .. }) {
+                feed.remember(size.unwrap_or(16 * ONE_PAGE));
+            }
+            io.feeds[port] = Some(feed);
+            ends.descriptors.push((theirs, number));
+        }
+        Ok(())
+    }
+
+    fn open_outputs(&mut self, worker: Worker, io: &mut WorkerIo, ends: &mut Ends) -> Result<(), Refusal> {
+        let Worker { stage, rank, .. } = worker;
+        for port in 0..io.taps.len() {
+            let plan = &self.plan.stages[stage].outputs[port];
+            if plan.name == FAILED {
+                continue;
+            }
+            let (format, name) = (plan.format, plan.name.clone());
+            let limits = plan.queues.iter().map(|&queue| self.plan.queues[queue].options.max_record);
+            let max_record = limits.min().unwrap_or(u64::MAX);
+            let producer = self.broker.output(stage, port);
+            let number = ends.number(&name, "MPFLOW_OUT");
+            let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
+            ends.descriptors.push((theirs, number));
+            if self.broker.is_unwanted(producer) {
+                // Dropped here: whoever writes to it meets SIGPIPE.
+                continue;
+            }
+            descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
+            let token = self.tokens.add(Target::Tap { stage, rank, port });
+            self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
+            io.taps[port] = Some(Tap {
+                fd: ours,
+                token,
+                cutter: Cutter::new(Framing::of(format), max_record),
+                producer: Some(producer),
+                is_readable: false,
+                has_hung_up: false,
+                is_large: false,
+                is_json: format == Format::Json,
+            });
+        }
+        if !ends.has(2) && *self.plan.stages[stage].stage.stderr.get(rank) == Redirect::Inherit {
+            let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
+            descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
+            let token = self.tokens.add(Target::Log { stage, rank });
+            self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
+            io.log = Some(Log { fd: ours, token, line: Vec::new() });
+            ends.descriptors.push((theirs, 2));
+        }
+        Ok(())
+    }
+
+    /// The ends of pipe edges: made when the first of the two workers is started, gone from the engine when the
+    /// second has been.
+    fn open_pipes(&mut self, worker: Worker, ends: &mut Ends) -> Result<(), Refusal> {
+        let plan = Arc::clone(&self.plan);
+        for (position, pipe) in plan.pipes.iter().enumerate() {
+            for is_from in [true, false] {
+                if worker.stage != if is_from { pipe.from } else { pipe.to } {
+                    continue;
+                }
+                let made = match self.pipes.remove(&(position, worker.rank)) {
+                    Some(made) => made,
+                    None => super::PipeEnds::make(pipe.duplex, pipe.size).map_err(Refusal::of_pipe)?,
+                };
+                let super::PipeEnds { from, to } = made;
+                let (ours, rest) = if is_from {
+                    (from, super::PipeEnds { from: None, to })
+                } else {
+                    (to, super::PipeEnds { from, to: None })
+                };
+                let number = match (pipe.duplex, is_from) {
+                    (true, true) => {
+                        ends.number(&format!("{}", plan.stages[pipe.to].stage.name), "MPFLOW_PIPE")
+                    }
+                    (true, false) => {
+                        ends.number(&format!("{}", plan.stages[pipe.from].stage.name), "MPFLOW_PIPE")
+                    }
+                    (false, true) => ends.number(&pipe.from_port, "MPFLOW_OUT"),
+                    (false, false) => ends.number(&pipe.to_port, "MPFLOW_IN"),
+                };
+                let ours = ours.ok_or_else(|| Refusal {
+                    error: format!("its pipe `{}` went with the worker that had it before", pipe.name),
+                    is_passing: false,
+                })?;
+                ends.descriptors.push((ours, number));
+                if rest.from.is_some() || rest.to.is_some() {
+                    self.pipes.insert((position, worker.rank), rest);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn open_files(&mut self, worker: Worker, ends: &mut Ends) -> Result<(), Refusal> {
+        let plan = Arc::clone(&self.plan);
+        let stage = &plan.stages[worker.stage].stage;
+        let streams = [(0, stage.stdin.as_ref()), (1, stage.stdout.as_ref()), (2, Some(&stage.stderr))];
+        for (number, redirect) in streams {
+            let Some(Redirect::File(path)) = redirect.map(|redirect| redirect.get(worker.rank)) else {
+                continue;
+            };
+            if ends.has(number) {
+                continue;
+            }
+            let file = if number == 0 { open_to_read(path) } else { self.open_to_append(path) };
+            let file = file.map_err(|error| Refusal {
+                error: format!("cannot open `{}`: {error}", path.display()),
+                is_passing: false,
+            })?;
+            ends.descriptors.push((file.into(), number));
+        }
+        Ok(())
+    }
+
+    /// Emptied when the run opens it first; appended to, so that the workers of a pool do not overwrite each other.
+    fn open_to_append(&mut self, path: &Path) -> io::Result<File> {
+        let is_first = self.opened.insert(path.to_owned());
+        let mut options = File::options();
+        options.create(true).append(true);
+        open_without_waiting(&mut options, path).inspect(|file| {
+            if is_first && file.metadata().is_ok_and(|file| file.is_file()) {
+                let _ = file.set_len(0);
+            }
+        })
+    }
+}
+
+impl super::PipeEnds {
+    fn make(duplex: bool, size: Option<u64>) -> io::Result<Self> {
+        if duplex {
+            use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+            let (from, to) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+            return Ok(Self { from: Some(from), to: Some(to) });
+        }
+        let (to, from) = descriptor::pipe()?;
+        if let Some(size) = size {
+            descriptor::set_pipe_size(from.as_fd(), usize::try_from(size).unwrap_or(usize::MAX));
+        }
+        Ok(Self { from: Some(from), to: Some(to) })
+    }
+}
+
+fn open_to_read(path: &Path) -> io::Result<File> {
+    open_without_waiting(File::options().read(true), path)
+}
+
+/// Opening a named pipe waits for its other side, which the loop must not: open it without, and let the worker wait
+/// in its reads and writes.
+fn open_without_waiting(options: &mut std::fs::OpenOptions, path: &Path) -> io::Result<File> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = options.custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+    fcntl(&file, FcntlArg::F_SETFL(flags & !OFlag::O_NONBLOCK))?;
+    Ok(file)
+}
+
+/// Why a worker was not started.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    error: String,
+    /// The machine was short of something.
+    is_passing: bool,
+}
+
+impl Refusal {
+    fn of_pipe(error: io::Error) -> Self {
+        Self::from(("cannot make a pipe", error))
+    }
+}
+
+impl From<(&str, io::Error)> for Refusal {
+    fn from((what, error): (&str, io::Error)) -> Self {
+        use nix::libc::{EMFILE, ENFILE, ENOMEM};
+        let is_passing = matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM));
+        Self { error: format!("{what}: {error}"), is_passing }
+    }
+}

@@ -1,0 +1,143 @@
+//! What others are told: events, snapshots, the report.
+
+use std::time::Instant;
+
+use crossbeam_channel::{Sender, TrySendError};
+
+use super::RunLoop;
+use crate::event::{Event, EventKind, WorkerId};
+use crate::model::Mode;
+use crate::process::Holder;
+use crate::report::{Outcome as RunOutcome, Report, Snapshot, StageReport, StageSnapshot};
+use crate::runtime::supervisor::{Outcome, Phase, Worker};
+
+impl RunLoop {
+    pub(super) fn tell_start(&mut self) {
+        let (pipeline, run_id) = (self.names.pipeline.clone(), self.names.run_id.clone());
+        self.tell(EventKind::RunStarted { pipeline, run_id });
+    }
+
+    /// Nobody is waited for: an observer that is too slow learns how much it missed.
+    pub(super) fn tell(&mut self, kind: EventKind) {
+        let at = self.began_at.elapsed();
+        if self.missed > 0 {
+            let missed = Event { at, kind: EventKind::Missed { count: self.missed } };
+            match self.events.try_send(missed) {
+                Ok(()) => self.missed = 0,
+                Err(TrySendError::Full(_)) => {
+                    self.missed += 1;
+                    return;
+                }
+                Err(TrySendError::Disconnected(_)) => return,
+            }
+        }
+        if let Err(TrySendError::Full(_)) = self.events.try_send(Event { at, kind }) {
+            self.missed += 1;
+        }
+    }
+
+    pub(super) fn worker_id(&self, worker: Worker) -> WorkerId {
+        self.supervisor.stage(worker.stage).config.id(worker)
+    }
+
+    pub(super) fn tell_held(&mut self, worker: Worker, holder: Option<Holder>) {
+        let (pid, command) = match holder {
+            Some(Holder { pid, command }) => (Some(pid), Some(command)),
+            None => (None, None),
+        };
+        let worker = self.worker_id(worker);
+        self.tell(EventKind::OutputHeld { worker, holder: pid, command });
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let stages = (0..self.plan.stages.len()).map(|stage| {
+            let state = self.supervisor.stage(stage);
+            let counts = self.broker.counts(stage);
+            StageSnapshot {
+                stage: state.config.name.clone(),
+                state: describe(state.phase).to_owned(),
+                workers: state.live(),
+                pool: state.config.pool.max,
+                records_in: counts.records_in,
+                records_out: counts.records_out,
+                failed: counts.failed,
+                restarts: state.restart_count,
+            }
+        });
+        Snapshot { at: self.began_at.elapsed(), stages: stages.collect(), edges: self.broker.snapshot() }
+    }
+
+    pub(super) fn report(&mut self) -> Report {
+        let edges = self.broker.close_books();
+        let stages = (0..self.plan.stages.len()).map(|stage| self.stage_report(stage)).collect();
+        let failures = self.supervisor.failures().to_vec();
+        let outcome = match (failures.is_empty(), self.supervisor.level()) {
+            (false, _) => RunOutcome::Failed { failures },
+            (true, Some(level)) => RunOutcome::Stopped { level: level.as_str().to_owned() },
+            (true, None) => RunOutcome::Succeeded,
+        };
+        Report {
+            pipeline: self.names.pipeline.clone(),
+            run_id: self.names.run_id.clone(),
+            outcome,
+            wall: self.began_at.elapsed(),
+            stages,
+            edges,
+        }
+    }
+
+    fn stage_report(&self, stage: usize) -> StageReport {
+        let state = self.supervisor.stage(stage);
+        let counts = self.broker.counts(stage);
+        let mode = match state.config.mode {
+            Mode::Stream => "stream",
+            Mode::Map => "map",
+            Mode::Each => "each",
+        };
+        let described = match state.phase {
+            Phase::Over(_) if state.start_count == 0 && state.began_at.is_none() => "not_started",
+            phase => describe(phase),
+        };
+        let wall = match (state.began_at, state.ended_at) {
+            (Some(began), Some(ended)) => ended.saturating_duration_since(began),
+            _ => std::time::Duration::ZERO,
+        };
+        StageReport {
+            stage: state.config.name.clone(),
+            mode: mode.to_owned(),
+            state: described.to_owned(),
+            daemon: state.config.is_daemon,
+            workers: state.most_live,
+            records_in: counts.records_in,
+            records_out: counts.records_out,
+            failed: counts.failed,
+            retried: counts.retried,
+            restarts: state.restart_count,
+            started: state.start_count,
+            wall,
+            cpu: state.cpu,
+            peak_memory_bytes: state.peak_memory_bytes,
+            exits: state.exits.iter().map(|(&exit, &count)| (exit, count)).collect(),
+        }
+    }
+}
+
+fn describe(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Waiting => "waiting",
+        Phase::Running => "running",
+        Phase::Ending(Outcome::Failed) | Phase::Over(Outcome::Failed) => "failed",
+        Phase::Ending(_) => "stopping",
+        Phase::Over(Outcome::Finished) => "finished",
+        Phase::Over(Outcome::Stopped) => "stopped",
+    }
+}
+
+/// The last event: after it nothing of the run is left.
+pub(super) fn tell_end(events: &Sender<Event>, missed: u64, began_at: Instant, report: &Report) {
+    let at = began_at.elapsed();
+    if missed > 0 {
+        let _ = events.try_send(Event { at, kind: EventKind::Missed { count: missed } });
+    }
+    let _ = events.try_send(Event { at, kind: EventKind::RunEnded { report: Box::new(report.clone()) } });
+}

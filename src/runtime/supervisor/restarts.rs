@@ -1,0 +1,101 @@
+//! How often a stage's workers were started again, and how long the next waits.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::model::{Backoff, Restart};
+
+/// The restarts of one stage within its window.
+#[derive(Debug, Default)]
+pub(crate) struct Restarts {
+    recent: VecDeque<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    at: Instant,
+    /// For a death that is charged to a record: what the stage had answered by then.
+    charged_at: Option<u64>,
+}
+
+/// More restarts than the policy allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UsedUp;
+
+impl Restarts {
+    /// One more is wanted: how long it is to wait. `charged_at`: the death is charged to a record, and the stage
+    /// has answered so many. Such a death counts only while no record is answered in between, so that a few
+    /// poisonous records cannot use up a healthy pool.
+    pub(crate) fn allow(
+        &mut self,
+        policy: &Restart,
+        now: Instant,
+        charged_at: Option<u64>,
+        answered: u64,
+        random: f64,
+    ) -> Result<Duration, UsedUp> {
+        self.recent.retain(|entry| {
+            now.saturating_duration_since(entry.at) < policy.within
+                && entry.charged_at.is_none_or(|charged_at| charged_at == answered)
+        });
+        if self.recent.len() as u64 >= u64::from(policy.max) {
+            return Err(UsedUp);
+        }
+        let before = self.recent.len();
+        self.recent.push_back(Entry { at: now, charged_at });
+        // A worker that did its work until a record killed it has nothing to wait for.
+        if charged_at.is_some() && before == 0 {
+            return Ok(Duration::ZERO);
+        }
+        Ok(wait(&policy.backoff, before, random))
+    }
+}
+
+/// The wait before restart number `before + 1`; `random` from 0 to 1 chooses the place within the jitter.
+fn wait(backoff: &Backoff, before: usize, random: f64) -> Duration {
+    let exponent = i32::try_from(before).unwrap_or(i32::MAX);
+    let seconds = backoff.initial.as_secs_f64() * backoff.factor.powi(exponent);
+    let seconds = seconds.min(backoff.max.as_secs_f64());
+    let spread = 1.0 + backoff.jitter * (2.0 * random - 1.0);
+    Duration::try_from_secs_f64(seconds * spread).unwrap_or(backoff.max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Restart {
+        Restart { max: 3, within: Duration::from_secs(10), ..Restart::default() }
+    }
+
+    #[test]
+    fn waits_grow_up_to_the_ceiling() {
+        let backoff = Backoff { jitter: 0.0, ..Backoff::default() };
+        let waits: Vec<u128> = (0..9).map(|before| wait(&backoff, before, 0.5).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        let backoff = Backoff { jitter: 0.1, ..backoff };
+        assert_eq!(wait(&backoff, 0, 0.0).as_millis(), 90);
+        assert_eq!(wait(&backoff, 0, 1.0).as_millis(), 110);
+    }
+
+    #[test]
+    fn more_restarts_than_allowed_within_the_window_are_refused() {
+        let (mut restarts, start) = (Restarts::default(), Instant::now());
+        for _ in 0..3 {
+            assert!(restarts.allow(&policy(), start, None, 0, 0.5).is_ok());
+        }
+        assert_eq!(restarts.allow(&policy(), start, None, 0, 0.5), Err(UsedUp));
+        assert!(restarts.allow(&policy(), start + Duration::from_secs(11), None, 0, 0.5).is_ok());
+    }
+
+    #[test]
+    fn deaths_charged_to_records_count_only_while_nothing_is_answered() {
+        let (mut restarts, start) = (Restarts::default(), Instant::now());
+        for answered in 0..100 {
+            assert!(restarts.allow(&policy(), start, Some(answered), answered, 0.5).is_ok());
+        }
+        assert!(restarts.allow(&policy(), start, Some(99), 99, 0.5).is_ok());
+        assert!(restarts.allow(&policy(), start, Some(99), 99, 0.5).is_ok());
+        assert_eq!(restarts.allow(&policy(), start, Some(99), 99, 0.5), Err(UsedUp));
+    }
+}

@@ -1,0 +1,192 @@
+//! The state of one stage.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::slot::Slot;
+use super::{Restarts, Worker};
+use crate::event::WorkerId;
+use crate::graph::{Plan, StagePlan};
+use crate::model::{DependencyState, Exit, Mode, OnFailure, Pool, Restart, StopPolicy, Usage};
+
+/// What came of a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Finished,
+    Failed,
+    Stopped,
+}
+
+/// Where a stage is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// For its dependencies.
+    Waiting,
+    Running,
+    /// Nothing is started any more; its workers are waited for.
+    Ending(Outcome),
+    Over(Outcome),
+}
+
+/// What of a stage's declaration the supervisor needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) name: String,
+    pub(crate) mode: Mode,
+    pub(crate) pool: Pool,
+    pub(crate) is_daemon: bool,
+    pub(crate) is_source: bool,
+    pub(crate) stop: StopPolicy,
+    pub(crate) restart: Restart,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) success_exit: Vec<Exit>,
+    pub(crate) timeout: Option<Duration>,
+    /// Positions of stages.
+    pub(crate) depends_on: Vec<(usize, DependencyState)>,
+}
+
+impl Config {
+    pub(crate) fn new(planned: &StagePlan, plan: &Plan) -> Self {
+        let stage = &planned.stage;
+        let position = plan.stage_position(&stage.name);
+        let reads_pipe = plan.pipes.iter().any(|pipe| !pipe.duplex && Some(pipe.to) == position);
+        let depends_on = stage
+            .depends_on
+            .iter()
+            .filter_map(|other| Some((plan.stage_position(&other.stage)?, other.state)))
+            .collect();
+        Self {
+            name: stage.name.clone(),
+            mode: stage.mode,
+            pool: stage.pool,
+            is_daemon: stage.daemon,
+            is_source: planned.is_source() && !reads_pipe,
+            stop: stage.stop,
+            restart: stage.restart,
+            on_failure: stage.on_failure,
+            success_exit: stage.success_exit.clone(),
+            timeout: stage.timeout,
+            depends_on,
+        }
+    }
+
+    pub(crate) fn worker_name(&self, rank: usize) -> String {
+        if self.pool.max == 1 { self.name.clone() } else { format!("{}/{rank}", self.name) }
+    }
+
+    pub(crate) fn id(&self, worker: Worker) -> WorkerId {
+        WorkerId {
+            stage: self.name.clone(),
+            worker: self.worker_name(worker.rank),
+            rank: worker.rank,
+            generation: worker.generation,
+        }
+    }
+}
+
+/// One stage.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) config: Config,
+    pub(crate) phase: Phase,
+    pub(crate) slots: Vec<Slot>,
+    /// By rank: the processes that there have been.
+    pub(crate) generations: Vec<u64>,
+    pub(crate) restarts: Restarts,
+    /// All that ever came to it is answered (leased stages).
+    pub(crate) work_done: bool,
+    /// All its workers have started.
+    pub(crate) is_ready: bool,
+    /// A daemon: when it must have worked off what it was given.
+    pub(crate) finish_by: Option<Instant>,
+    pub(crate) began_at: Option<Instant>,
+    pub(crate) ended_at: Option<Instant>,
+    started: Vec<bool>,
+    pub(crate) start_count: u64,
+    pub(crate) restart_count: u64,
+    pub(crate) most_live: usize,
+    pub(crate) cpu: Duration,
+    pub(crate) peak_memory_bytes: u64,
+    pub(crate) exits: BTreeMap<i32, u64>,
+}
+
+impl Stage {
+    pub(crate) fn new(config: Config) -> Self {
+        let width = config.pool.max;
+        Self {
+            config,
+            phase: Phase::Waiting,
+            slots: vec![Slot::Vacant; width],
+            generations: vec![0; width],
+            restarts: Restarts::default(),
+            work_done: false,
+            is_ready: false,
+            finish_by: None,
+            began_at: None,
+            ended_at: None,
+            started: vec![false; width],
+            start_count: 0,
+            restart_count: 0,
+            most_live: 0,
+            cpu: Duration::ZERO,
+            peak_memory_bytes: 0,
+            exits: BTreeMap::new(),
+        }
+    }
+
+    /// Processes that are here or on their way.
+    pub(crate) fn live(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_live()).count()
+    }
+
+    /// Whether a process may be started in this slot for a record.
+    pub(crate) fn is_free(&self, rank: usize) -> bool {
+        self.phase == Phase::Running && self.slots[rank] == Slot::Vacant
+    }
+
+    /// Whether a process is on its way, or waits to be started again.
+    pub(crate) fn may_start_more(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Starting { .. } | Slot::BackingOff { .. }))
+    }
+
+    /// Whether no process will be in this slot any more.
+    pub(crate) fn is_slot_done(&self, rank: usize) -> bool {
+        self.slots[rank] == Slot::Done
+    }
+
+    pub(crate) fn count_start(&mut self, rank: usize, now: Instant) {
+        self.started[rank] = true;
+        self.start_count += 1;
+        self.most_live = self.most_live.max(self.live());
+        self.began_at.get_or_insert(now);
+    }
+
+    pub(crate) fn count_exit(&mut self, exit: Exit, usage: Usage) {
+        self.cpu += usage.cpu;
+        self.peak_memory_bytes = self.peak_memory_bytes.max(usage.peak_memory_bytes);
+        *self.exits.entry(exit.code()).or_default() += 1;
+    }
+
+    /// Whether each worker of the pool, at its least width, has started once.
+    pub(crate) fn has_started(&self) -> bool {
+        self.config.mode == Mode::Each
+            || self.started.iter().filter(|&&started| started).count() >= self.config.pool.min
+    }
+
+    /// Whether a running stage has done its work.
+    pub(crate) fn is_finished(&self) -> bool {
+        let at_rest = self.slots.iter().all(Slot::is_at_rest);
+        match self.config.mode {
+            Mode::Stream => at_rest,
+            Mode::Map | Mode::Each => at_rest && self.work_done,
+        }
+    }
+
+    /// When it has taken too long.
+    pub(crate) fn timeout_at(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Running => Some(self.began_at? + self.config.timeout?),
+            Phase::Waiting | Phase::Ending(_) | Phase::Over(_) => None,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Descriptors: pipes with one non-blocking end, sizes, private copies of the standard ones.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::pipe2;
+
+nix::ioctl_read_bad!(fionread, nix::libc::FIONREAD, nix::libc::c_int);
+
+/// A pipe, `(reading, writing)`, both ends closed on exec and blocking.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(pipe2(OFlag::O_CLOEXEC)?)
+}
+
+/// Makes one end non-blocking. The flag belongs to the open file description, which the two ends of a pipe do
+/// not share: the worker's end stays as it is.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Asks the kernel for a pipe capacity. What it refuses is not an error: the pipe stays as it was.
+/// Returns the capacity that the pipe has then.
+pub(crate) fn set_pipe_size(fd: BorrowedFd<'_>, bytes: usize) -> Option<usize> {
+    let wanted = i32::try_from(bytes).ok()?;
+    match fcntl(fd, FcntlArg::F_SETPIPE_SZ(wanted)) {
+        Ok(size) => usize::try_from(size).ok(),
+        Err(_) => None,
+    }
+}
+
+/// How many bytes lie unread in a pipe, asked at either end.
+pub(crate) fn unread_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: nix::libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int through the pointer, which is to a live local of that type.
+    unsafe { fionread(fd.as_raw_fd(), &mut bytes) }?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// What kind of file a standard descriptor of this process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A pipe.
+    Pipe,
+    /// A terminal or another character device.
+    Device,
+    /// A socket.
+    Socket,
+    /// A regular file: always ready, and never in epoll.
+    File,
+}
+
+/// A private way to one of this process's standard descriptors.
+///
+/// `O_NONBLOCK` is shared by everyone who has the same open file description: the shell, `tee`, our own
+/// standard error. So a pipe or a device is opened anew through `/proc/self/fd`, which gives a description of
+/// our own; a socket and a regular file are duplicated and left blocking.
+///
+/// Returns the descriptor, its kind, and whether it is non-blocking.
+pub(crate) fn private_standard(fd: RawFd, write: bool) -> io::Result<(OwnedFd, Kind, bool)> {
+    // SAFETY: the standard descriptors are not closed by anybody in this program; one that was closed before
+    // the program started makes `fstat` fail with EBADF, which is returned.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    let mode = SFlag::from_bits_truncate(fstat(borrowed)?.st_mode);
+    let kind = match mode & SFlag::S_IFMT {
+        SFlag::S_IFIFO => Kind::Pipe,
+        SFlag::S_IFCHR => Kind::Device,
+        SFlag::S_IFSOCK => Kind::Socket,
+        _ => Kind::File,
+    };
+    if matches!(kind, Kind::Pipe | Kind::Device) {
+        let access = if write { OFlag::O_WRONLY } else { OFlag::O_RDONLY };
+        let path = format!("/proc/self/fd/{fd}");
+        let flags = access | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        if let Ok(own) = nix::fcntl::open(path.as_str(), flags, Mode::empty()) {
+            return Ok((own, kind, true));
+        }
+    }
+    let copy = fcntl(borrowed, FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    // SAFETY: `F_DUPFD_CLOEXEC` has just made this descriptor and nobody else knows it.
+    Ok((unsafe { OwnedFd::from_raw_fd(copy) }, kind, false))
+}
+
+/// A second reading end of the pipe that `writing` is the writing end of, non-blocking; to take back what a
+/// worker that has ended did not read.
+pub(crate) fn reading_end_of(writing: BorrowedFd<'_>) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", writing.as_raw_fd());
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    Ok(File::from(nix::fcntl::open(path.as_str(), flags, Mode::empty())?))
+}
+
+/// A copy of a descriptor with a number of at least `lowest`, closed on exec.
+pub(crate) fn copy_above(fd: BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedFd> {
+    let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
+    // SAFETY: `F_DUPFD_CLOEXEC` has just made this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Puts a copy of `fd` at the number `target`, in the place of whatever was there.
+pub(crate) fn place_at(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
+    // SAFETY: dup2 touches no memory. Only the launcher calls this, at its start, for the standard numbers,
+    // which nothing in it owns.
+    if unsafe { nix::libc::dup2(fd.as_raw_fd(), target) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Marks every descriptor from 3 on to be closed on exec, so that only listed ones reach a worker.
+pub(crate) fn close_all_on_exec() -> io::Result<()> {
+    // SAFETY: a system call on integers; the flag changes no descriptor's validity, only what survives exec.
+    let result = unsafe {
+        nix::libc::syscall(
+            nix::libc::SYS_close_range,
+            3 as nix::libc::c_uint,
+            nix::libc::c_uint::MAX,
+            nix::libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    // Linux before 5.11 has no such flag: mark those that are open, never all numbers up to the limit.
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&fd| fd >= 3)
+        .collect();
+    for fd in open {
+        // SAFETY: fcntl(F_SETFD) on a number that is no longer open fails with EBADF and does nothing.
+        unsafe { nix::libc::fcntl(fd, nix::libc::F_SETFD, FdFlag::FD_CLOEXEC.bits()) };
+    }
+    Ok(())
+}
+
+/// Whether `fd` is at its end for a writer: nobody reads it any more.
+pub(crate) fn has_no_reader(fd: &OwnedFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut polled = [PollFd::new(fd.as_fd(), PollFlags::empty())];
+    match poll(&mut polled, PollTimeout::ZERO) {
+        Ok(_) => polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)),
+        Err(_) => false,
+    }
+}

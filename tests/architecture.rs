@@ -1,0 +1,225 @@
+//! Imports point downwards only: the picture in the style guide, kept by a test.
+//!
+//! ```text
+//! 4  engine  lib  unsupported
+//! 3  language  observe  control  watch
+//! 2  runtime
+//! 1  graph  process  ipc  shared
+//! 0  sys  model < report < event
+//! ```
+//!
+//! A module imports only from smaller numbers, so that neighbours do not know each other. The command line is a
+//! module of the binary and sees only the public API.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Layer, and height within it: plain data has an order of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Level(u8, u8);
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            0 => write!(f, "layer {}", self.0),
+            height => write!(f, "layer {}.{height}", self.0),
+        }
+    }
+}
+
+const LEVELS: [(&str, Level); 16] = [
+    ("sys", Level(0, 0)),
+    ("model", Level(0, 0)),
+    ("report", Level(0, 1)),
+    ("event", Level(0, 2)),
+    ("graph", Level(1, 0)),
+    ("process", Level(1, 0)),
+    ("ipc", Level(1, 0)),
+    ("shared", Level(1, 0)),
+    ("runtime", Level(2, 0)),
+    ("language", Level(3, 0)),
+    ("observe", Level(3, 0)),
+    ("control", Level(3, 0)),
+    ("watch", Level(3, 0)),
+    ("engine", Level(4, 0)),
+    ("unsupported", Level(4, 0)),
+    ("lib", Level(4, 1)),
+];
+
+fn level(module: &str) -> Option<Level> {
+    LEVELS.iter().find(|(name, _)| *name == module).map(|&(_, level)| level)
+}
+
+/// The parts of the binary, which are not parts of the library.
+const BINARY: [&str; 2] = ["main", "cli"];
+
+/// What one file says about others.
+struct File {
+    /// From the crate's root: `language::tree::build` for `src/language/tree/build.rs`.
+    module: Vec<String>,
+    path: PathBuf,
+    text: String,
+}
+
+impl File {
+    fn new(src: &Path, path: PathBuf) -> Self {
+        let relative = path.strip_prefix(src).expect("every file lies in src").with_extension("");
+        let mut module: Vec<String> =
+            relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        if module.last().is_some_and(|last| last == "mod") {
+            module.pop();
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        Self { module, path, text }
+    }
+
+    fn top(&self) -> &str {
+        &self.module[0]
+    }
+
+    /// The top modules that it names, with the line of each.
+    fn imports(&self) -> Vec<(usize, String)> {
+        let code = without_comments(&self.text);
+        let mut found = names_after(&code, "crate::");
+        // As many `super::` as the module is deep lead to the root as well.
+        let to_root = "super::".repeat(if self.top() == "lib" { 0 } else { self.module.len() });
+        if !to_root.is_empty() {
+            let known = |(_, name): &(usize, String)| level(name).is_some();
+            found.extend(names_after(&code, &to_root).into_iter().filter(known));
+        }
+        found
+    }
+}
+
+/// The text with line comments blanked, so that prose in them names nothing; lines stay where they are.
+fn without_comments(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or("")).collect();
+    lines.join("\n")
+}
+
+/// The names that follow this prefix: one, or those of a group in braces that are not within another.
+fn names_after(code: &str, prefix: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices(prefix) {
+        // `my_crate::` and `super::super::` end with the prefix too.
+        if code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == '$')
+            || code[..at].ends_with("super::")
+        {
+            continue;
+        }
+        let line = code[..at].matches('\n').count() + 1;
+        let rest = &code[at + prefix.len()..];
+        match rest.strip_prefix('{') {
+            None => found.extend(first_name(rest).map(|name| (line, name))),
+            Some(group) => found.extend(group_names(group).into_iter().map(|name| (line, name))),
+        }
+    }
+    found
+}
+
+fn first_name(text: &str) -> Option<String> {
+    let name: String = text.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
+    // What begins with a capital is a re-export of the crate's root, and so of its face.
+    match name.chars().next() {
+        None => None,
+        Some(first) if first.is_uppercase() => Some("lib".to_owned()),
+        Some(_) => Some(name),
+    }
+}
+
+fn group_names(group: &str) -> Vec<String> {
+    let mut depth = 0;
+    let mut parts = vec![String::new()];
+    for char in group.chars() {
+        match char {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => parts.push(String::new()),
+            char if depth == 0 => parts.last_mut().expect("never empty").push(char),
+            _ => {}
+        }
+    }
+    parts.iter().filter_map(|part| first_name(part.trim())).collect()
+}
+
+/// What is wrong with one import, if anything is.
+fn complaint(from: &str, to: &str) -> Option<String> {
+    if from == to {
+        return None;
+    }
+    if BINARY.contains(&from) {
+        let is_own = BINARY.contains(&to);
+        return (!is_own).then(|| {
+            format!("`{from}` belongs to the binary and names `crate::{to}`; it may use only `mpflow::`")
+        });
+    }
+    let missing = |name: &str| format!("`{name}` has no layer yet: give it one in tests/architecture.rs");
+    let Some(own) = level(from) else { return Some(missing(from)) };
+    // A function or macro of the root, such as `crate::init`, belongs to the crate's face.
+    let Some(other) = level(to) else { return Some(missing(to)) };
+    (other >= own).then(|| {
+        format!("`{from}` ({own}) imports `{to}` ({other}); a module imports only from smaller numbers")
+    })
+}
+
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn a_module_imports_only_from_smaller_layers() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    rust_files(&src, &mut paths);
+    paths.sort();
+    assert!(paths.len() > 10, "the sources are where this test looks for them");
+    let mut complaints = Vec::new();
+    for file in paths.into_iter().map(|path| File::new(&src, path)) {
+        for (line, name) in file.imports() {
+            if let Some(complaint) = complaint(file.top(), &name) {
+                let path = file.path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display();
+                complaints.push(format!("{path}:{line}: {complaint}"));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn an_import_that_points_up_or_sideways_is_found() {
+    assert_eq!(complaint("runtime", "graph"), None);
+    assert_eq!(complaint("event", "report"), None);
+    let upwards = complaint("graph", "language").unwrap();
+    assert!(upwards.contains("`graph` (layer 1) imports `language` (layer 3)"), "{upwards}");
+    assert!(complaint("ipc", "process").is_some());
+    assert!(complaint("model", "event").is_some());
+    assert!(complaint("cli", "engine").unwrap().contains("only `mpflow::`"));
+    assert_eq!(complaint("main", "cli"), None);
+}
+
+#[test]
+fn every_way_to_write_an_import_is_read() {
+    let file = |module: &[&str], text: &str| File {
+        module: module.iter().map(|&part| part.to_owned()).collect(),
+        path: PathBuf::new(),
+        text: text.to_owned(),
+    };
+    let names = |file: File| file.imports().into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+    let grouped = "use crate::{\n    model::{Exit, Signal},\n    graph, Run,\n};\n";
+    assert_eq!(names(file(&["language"], grouped)), ["model", "graph", "lib"]);
+    let inline = "fn f(x: crate::model::Exit) {} // crate::sys\nuse super::super::graph::Plan;";
+    assert_eq!(names(file(&["language", "tree"], inline)), ["model", "graph"]);
+    let lines = file(&["language"], "\n\nuse crate::sys::x;").imports();
+    assert_eq!(lines, [(3, "sys".to_owned())]);
+}
