@@ -155,6 +155,9 @@ impl Top<'_> {
         places: &mut Places,
     ) -> Option<Vec<Stage>> {
         let Some(entry) = self.fields.get("stages") else {
+            if self.fields.misspelt.contains(&"stages") {
+                return None;
+            }
             return missing_stages(reader, "the document has no `stages`", self.fields.span);
         };
         let entries = reader.entries("`stages`", &entry.value)?;
