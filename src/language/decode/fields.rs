@@ -7,7 +7,7 @@ use crate::language::tree::{Entry, Node};
 use crate::model::nearest;
 
 /// The entries of such a map; unknown ones are reported and left out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Fields {
     pub(super) entries: Vec<Entry>,
     pub(super) span: Span,

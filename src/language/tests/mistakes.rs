@@ -170,6 +170,17 @@ shared:
 
     an_empty_document: "# nothing yet\n";
 
+    mistakes_of_the_graph_beside_those_of_the_language: "
+stages:
+  source: {command: seq 10, pool: many}
+  decode: {comand: cat}
+  encode: [cat]
+edges:
+  - queue: source -> decodr
+  - queue: decode -> encode
+  - {queue: encode -> decode, capacity: none}
+";
+
     a_home_for_anchors: "x-base: &base {pool: 2}\nstages: {a: {<<: *base, command: cat}}\n";
 
     two_documents: "stages: {a: {command: cat}}\n---\nstages: {}\n";
