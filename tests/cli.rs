@@ -210,6 +210,16 @@ fn graph_draws_in_every_format(#[case] format: &str, #[case] part: &str) {
 }
 
 #[test]
+fn the_schema_is_json_and_accepts_a_right_pipeline() {
+    let assert = mpflow(&["schema"]).assert().success();
+    let schema: serde_json::Value = serde_json::from_str(&stdout(&assert)).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let document = |text: &str| serde_yaml::from_str::<serde_json::Value>(text).unwrap();
+    assert!(validator.is_valid(&document(RIGHT)));
+    assert!(!validator.is_valid(&document(WRONG)));
+}
+
+#[test]
 fn init_writes_a_pipeline_that_is_right_and_never_overwrites() {
     let folder = TempDir::new().unwrap();
     let assert = in_folder(&folder, &["init"]).success();

@@ -151,7 +151,6 @@ impl Ended {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn data_goes_to_standard_output_and_the_summary_to_standard_error() {
     let pipeline = "{name: squares, stages: {numbers: {command: seq 1 3}}}";
     let ended = Scenario::start(pipeline, &[]).end().expect(0, &["numbers", "squares: succeeded in"]);
@@ -159,7 +158,6 @@ fn data_goes_to_standard_output_and_the_summary_to_standard_error() {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn a_quiet_run_that_goes_well_says_nothing() {
     let pipeline = "{stages: {numbers: {command: seq 1 3}}}";
     for args in [&["-q"][..], &["--progress", "none"]] {
@@ -168,14 +166,12 @@ fn a_quiet_run_that_goes_well_says_nothing() {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn plain_progress_ends_with_a_line_for_all_stages() {
     let pipeline = "{stages: {numbers: {command: seq 1 3}}}";
     Scenario::start(pipeline, &["--progress", "plain"]).end().expect(0, &["numbers out 3"]);
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn a_failing_stage_is_named_with_its_exit_and_its_last_words() {
     let said = ["failed: stage `bad`", "3", "    bad | so it goes", "bad | so it goes\n"];
     let ended = Scenario::start(FAILING, &["--report", "report.json"]).end().expect(1, &said);
@@ -187,7 +183,6 @@ fn a_failing_stage_is_named_with_its_exit_and_its_last_words() {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn the_events_file_tells_the_whole_run_a_document_a_line() {
     let ended = Scenario::start(FAILING, &["--events", "events.ndjson"]).end().expect(1, &[]);
     let text = fs::read_to_string(ended.path("events.ndjson")).unwrap();
@@ -203,7 +198,6 @@ fn the_events_file_tells_the_whole_run_a_document_a_line() {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn a_report_replaces_the_old_one_whole_and_leaves_nothing_beside_it() {
     let pipeline = "{stages: {numbers: {command: 'cat report.json'}}}";
     let run = |args: &[&str], folder: &TempDir| {
@@ -221,7 +215,6 @@ fn a_report_replaces_the_old_one_whole_and_leaves_nothing_beside_it() {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn a_file_that_was_asked_for_and_cannot_be_written_fails_a_run_that_went_well() {
     let pipeline = "{stages: {numbers: {command: seq 1 3}}}";
     for option in ["--report", "--events"] {
@@ -231,7 +224,6 @@ fn a_file_that_was_asked_for_and_cannot_be_written_fails_a_run_that_went_well() 
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn one_sigint_finishes_what_is_in_flight_and_ends_with_130() {
     let mut run = Scenario::start(ENDLESS, &["--report", "report.json"]);
     run.wait_for_data().send(Signal::SIGINT);
@@ -241,7 +233,6 @@ fn one_sigint_finishes_what_is_in_flight_and_ends_with_130() {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn a_third_sigint_kills_what_nothing_else_ends() {
     let mut run = Scenario::start(DEAF, &[]);
     run.wait_for_data().send(Signal::SIGINT).send(Signal::SIGINT).send(Signal::SIGINT);
@@ -249,7 +240,6 @@ fn a_third_sigint_kills_what_nothing_else_ends() {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn a_further_sigterm_changes_nothing_and_the_run_ends_with_143() {
     let pipeline = DEAF.replace("1h", "1500ms");
     let begin = Instant::now();
@@ -260,7 +250,6 @@ fn a_further_sigterm_changes_nothing_and_the_run_ends_with_143() {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn sighup_does_not_end_a_run() {
     let mut run = Scenario::start(ENDLESS, &[]);
     run.wait_for_data().send(Signal::SIGHUP).wait_for_data().send(Signal::SIGINT);
@@ -268,7 +257,6 @@ fn sighup_does_not_end_a_run() {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn sigtstp_suspends_the_run_and_sigcont_continues_it() {
     let mut run = Scenario::start(ENDLESS, &[]);
     run.wait_for_data().send(Signal::SIGTSTP);
@@ -278,7 +266,6 @@ fn sigtstp_suspends_the_run_and_sigcont_continues_it() {
 }
 
 #[test]
-#[ignore = "needs the engine"]
 fn a_standard_error_that_nobody_reads_holds_up_nothing() {
     let pipeline = "{stages: {loud: {command: 'seq 1 2000000 >&2; echo done'}}}";
     let folder = TempDir::new().unwrap();

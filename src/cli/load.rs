@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use mpflow::graph::{self, Plan};
-use mpflow::language::{Diagnostics, Document, ParseOptions};
+use mpflow::language::{self, Diagnostics, Document, ParseOptions};
 
 use super::error::CliError;
 
@@ -123,6 +123,11 @@ fn stdin() -> Result<String, CliError> {
     let mut text = String::new();
     io::stdin().lock().take(MOST_BYTES).read_to_string(&mut text).map_err(CliError::Stdin)?;
     Ok(text)
+}
+
+/// The language's JSON Schema as text.
+pub(super) fn schema() -> String {
+    format!("{:#}\n", language::schema())
 }
 
 #[cfg(test)]

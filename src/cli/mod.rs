@@ -10,6 +10,7 @@ mod load;
 mod man;
 mod output;
 mod run;
+mod schema;
 mod show;
 mod terminal;
 
@@ -51,6 +52,7 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Graph(graph::Args),
+    Schema(schema::Args),
     Init(init::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -78,6 +80,7 @@ fn dispatch(command: Command) -> Result<End, CliError> {
         Command::Run(args) => run::execute(args),
         Command::Check(args) => check::execute(&args),
         Command::Graph(args) => graph::execute(&args),
+        Command::Schema(args) => schema::execute(&args),
         Command::Init(args) => init::execute(&args),
         Command::Completions(args) => completions::execute(&args),
         Command::Man(args) => man::execute(&args),

@@ -13,7 +13,7 @@ mod plan;
 mod properties;
 mod resolve;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use build::{Planned, plan};
 pub use plan::{PipePlan, Plan, PortPlan, PortRef, QueuePlan, StagePlan};

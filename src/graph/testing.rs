@@ -8,10 +8,10 @@ use crate::model::*;
 
 /// A pipeline in the making. Edges are written as in a document: `a.port -> b`, `stdin -> a`.
 #[derive(Clone)]
-pub(super) struct Build(pub(super) Pipeline);
+pub(crate) struct Build(pub(crate) Pipeline);
 
 impl Build {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Pipeline {
             name: "test".to_owned(),
             description: String::new(),
@@ -23,39 +23,39 @@ impl Build {
         })
     }
 
-    pub(super) fn named(mut self, name: &str) -> Self {
+    pub(crate) fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.0.name);
         self
     }
 
     /// One more stage: the command `true`, one worker, `stream` mode.
-    pub(super) fn stage(self, name: &str) -> Self {
+    pub(crate) fn stage(self, name: &str) -> Self {
         self.with(name, |_| {})
     }
 
     /// The same with keys of its own.
-    pub(super) fn with(mut self, name: &str, keys: impl FnOnce(&mut Stage)) -> Self {
+    pub(crate) fn with(mut self, name: &str, keys: impl FnOnce(&mut Stage)) -> Self {
         let mut stage = stage(name);
         keys(&mut stage);
         self.0.stages.push(stage);
         self
     }
 
-    pub(super) fn queue(self, edge: &str) -> Self {
+    pub(crate) fn queue(self, edge: &str) -> Self {
         self.queue_with(edge, |_| {})
     }
 
-    pub(super) fn queue_with(self, edge: &str, keys: impl FnOnce(&mut QueueOptions)) -> Self {
+    pub(crate) fn queue_with(self, edge: &str, keys: impl FnOnce(&mut QueueOptions)) -> Self {
         let mut options = QueueOptions::default();
         keys(&mut options);
         self.edge(edge, EdgeKind::Queue(options))
     }
 
-    pub(super) fn pipe(self, edge: &str) -> Self {
+    pub(crate) fn pipe(self, edge: &str) -> Self {
         self.edge(edge, EdgeKind::Pipe(PipeOptions::default()))
     }
 
-    pub(super) fn duplex(self, edge: &str) -> Self {
+    pub(crate) fn duplex(self, edge: &str) -> Self {
         self.edge(edge, EdgeKind::Pipe(PipeOptions { duplex: true, size: None }))
     }
 
@@ -69,13 +69,13 @@ impl Build {
         self
     }
 
-    pub(super) fn planned(&self) -> Result<Planned, Vec<Problem>> {
+    pub(crate) fn planned(&self) -> Result<Planned, Vec<Problem>> {
         plan(&self.0)
     }
 
     /// Its plan; it must have neither errors nor warnings.
     #[track_caller]
-    pub(super) fn accepted(&self) -> Plan {
+    pub(crate) fn accepted(&self) -> Plan {
         let planned = self.planned().unwrap_or_else(|problems| panic!("refused: {problems:#?}"));
         assert_eq!(planned.warnings, []);
         planned.plan
@@ -92,7 +92,7 @@ fn endpoint(text: &str, engine: &str, default_port: &str) -> Endpoint {
 
 /// Asserts that a pipeline has exactly one problem, and returns it.
 #[track_caller]
-pub(super) fn refused(build: Build, code: &str, words: &str) -> Problem {
+pub(crate) fn refused(build: Build, code: &str, words: &str) -> Problem {
     let mut problems = build.planned().expect_err("the pipeline has a mistake");
     assert_eq!(problems.len(), 1, "{problems:#?}");
     let problem = problems.remove(0);
@@ -104,15 +104,15 @@ pub(super) fn refused(build: Build, code: &str, words: &str) -> Problem {
 }
 
 /// Where a problem is.
-pub(super) fn places(problem: &Problem) -> Vec<Place> {
+pub(crate) fn places(problem: &Problem) -> Vec<Place> {
     problem.labels.iter().map(|label| label.place.clone()).collect()
 }
 
-pub(super) fn pool(width: usize) -> Pool {
+pub(crate) fn pool(width: usize) -> Pool {
     Pool { min: width, max: width }
 }
 
-pub(super) fn python() -> Body {
+pub(crate) fn python() -> Body {
     Body::Python("tasks:work".to_owned())
 }
 

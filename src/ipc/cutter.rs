@@ -52,11 +52,6 @@ impl Cutter {
         Self { framing, max_record, tail: Vec::new() }
     }
 
-    /// The unfinished record.
-    pub(crate) fn tail(&self) -> &[u8] {
-        &self.tail
-    }
-
     /// How records are cut.
     pub(crate) fn framing(&self) -> Framing {
         self.framing

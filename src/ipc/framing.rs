@@ -87,20 +87,6 @@ impl Framing {
         }
     }
 
-    /// How many bytes the first `records` records have.
-    pub(crate) fn bytes_of(self, bytes: &[u8], records: u64) -> usize {
-        if records == 0 {
-            return 0;
-        }
-        match self {
-            Self::EndedBy(end) => usize::try_from(records - 1)
-                .ok()
-                .and_then(|nth| memchr_iter(end, bytes).nth(nth))
-                .map_or(bytes.len(), |last| last + 1),
-            Self::Length => self.at_most(bytes, usize::MAX, records).0,
-        }
-    }
-
     /// A record without its marks.
     pub(crate) fn body(self, record: &[u8]) -> &[u8] {
         match self {
@@ -181,7 +167,6 @@ mod tests {
             let joined: Vec<u8> = framing.records(&bytes).flatten().copied().collect();
             prop_assert_eq!(&joined, &bytes);
             let (length, records) = framing.whole(&bytes);
-            prop_assert_eq!(framing.bytes_of(&bytes, records), length);
             prop_assert_eq!(framing.records(&bytes[..length]).count() as u64, records);
         }
 
@@ -197,7 +182,7 @@ mod tests {
             let read: Vec<&[u8]> = framing.records(&bytes).map(|record| framing.body(record)).collect();
             prop_assert_eq!(read, bodies.iter().map(Vec::as_slice).collect::<Vec<_>>());
             let (length, records) = framing.front(&bytes, max, most);
-            prop_assert_eq!(framing.bytes_of(&bytes, records), length);
+            prop_assert_eq!(framing.records(&bytes[..length]).count() as u64, records);
             prop_assert!(records <= 1 || (length <= max && records <= most));
         }
     }

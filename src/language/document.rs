@@ -9,6 +9,7 @@ use super::decode::decode;
 use super::diagnostic::{Diagnostics, Finding, Source, code};
 use super::places::Places;
 use super::tree::{self, MAX_BYTES};
+use crate::graph;
 use crate::model::{Pipeline, Problem};
 
 /// A document without mistakes.
@@ -51,18 +52,19 @@ impl Document {
         let decoded = decode(&root, text, &absolute, options);
         findings.extend(decoded.findings);
         let has_errors = findings.iter().any(Finding::is_error);
-        let diagnostics = Diagnostics::new(findings, &source);
-        match decoded.pipeline {
-            Some(pipeline) if !has_errors => Ok(Self {
-                pipeline,
-                source,
-                places: decoded.places,
-                path: absolute,
-                env_files: decoded.env_files,
-                warnings: diagnostics,
-            }),
-            _ => Err(diagnostics),
+        let Some(pipeline) = decoded.pipeline else { return Err(Diagnostics::new(findings, &source)) };
+        if has_errors {
+            findings.extend(graph_findings(&pipeline, &decoded.places));
+            return Err(Diagnostics::new(findings, &source));
         }
+        Ok(Self {
+            pipeline,
+            warnings: Diagnostics::new(findings, &source),
+            source,
+            places: decoded.places,
+            path: absolute,
+            env_files: decoded.env_files,
+        })
     }
 
     /// What the document says.
@@ -97,19 +99,36 @@ impl Document {
 
     /// Shows what other layers have found at its places in the text.
     pub fn diagnose(&self, problems: Vec<Problem>) -> Diagnostics {
-        let findings = problems.into_iter().map(|problem| {
-            let mut finding = Finding::error(problem.code, problem.message)
-                .with_severity(problem.severity)
-                .maybe_help(problem.help);
-            for label in problem.labels {
-                // A place that the document does not have is still worth its words.
-                let span = self.places.find(&label.place).unwrap_or_default();
-                finding = finding.at(span, label.text);
-            }
-            finding
-        });
+        let findings = problems.into_iter().map(|problem| finding(problem, &self.places));
         Diagnostics::new(findings, &self.source)
     }
+}
+
+/// What can be said of the graph of a document that has mistakes already, so that a user sees all of them at once:
+/// only what follows from names and edges, for anything else may be a consequence.
+fn graph_findings(pipeline: &Pipeline, places: &Places) -> Vec<Finding> {
+    const MANY: usize = 10_000;
+    const CERTAIN: [&str; 4] =
+        ["mpflow::unknown_stage", "mpflow::unknown_port", "mpflow::duplicate_edge", "mpflow::cycle"];
+    // More would not be shown, and the graph of a document that is nothing but mistakes takes long to check.
+    if pipeline.stages.len() + pipeline.edges.len() > MANY {
+        return Vec::new();
+    }
+    let problems = graph::plan(pipeline).err().unwrap_or_default();
+    let certain = problems.into_iter().filter(|problem| CERTAIN.contains(&problem.code));
+    certain.map(|problem| finding(problem, places)).collect()
+}
+
+fn finding(problem: Problem, places: &Places) -> Finding {
+    let mut finding = Finding::error(problem.code, problem.message)
+        .with_severity(problem.severity)
+        .maybe_help(problem.help);
+    for label in problem.labels {
+        // A place that the document does not have is still worth its words.
+        let span = places.find(&label.place).unwrap_or_default();
+        finding = finding.at(span, label.text);
+    }
+    finding
 }
 
 fn too_large() -> Finding {

@@ -17,6 +17,11 @@ impl Exit {
     /// Success.
     pub const SUCCESS: Self = Self::Code(0);
 
+    /// From Python's number.
+    pub fn from_code(code: i32) -> Self {
+        if code < 0 { Self::Signal(Signal(-code)) } else { Self::Code(code) }
+    }
+
     /// Python's number: the code, or the negative signal.
     pub fn code(self) -> i32 {
         match self {

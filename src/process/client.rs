@@ -60,19 +60,9 @@ impl Launcher {
         Ok(Self { process, socket: ours, unsent: VecDeque::new(), buffer: vec![0; MAX_MESSAGE_BYTES] })
     }
 
-    /// To wait on: readable when it has something to tell; writable matters while [`Launcher::has_unsent`].
+    /// To wait on: readable when it has something to tell, writable when it takes what it had no room for.
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-
-    /// The launcher's own process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
-    /// Whether requests wait for room in the socket.
-    pub(crate) fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty()
     }
 
     /// Asks for a worker. Never waits; the descriptors are closed here once they have been sent.

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use super::protocol::{
     ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, Reader, SIGNAL, START, START_IN_FILE, StartFailure,
 };
+use crate::model::{Exit, Usage};
 use crate::sys::reap::Children;
 use crate::sys::{descriptor, message, reap, spawn};
 
@@ -184,12 +185,13 @@ impl Server {
     fn reap(&mut self) {
         let mut orphans_ended = false;
         while let Children::Ended(pid) = reap::look_at_all() {
-            let Some((exit, usage)) = reap::reap(pid) else { return };
+            let Some(ended) = reap::reap(pid) else { return };
             match self.workers.get_mut(&pid) {
                 Some(worker) => {
                     worker.leader_ended = true;
                     let id = worker.id;
-                    Answer::Exited { id, exit, usage }.write(&mut self.answers);
+                    let usage = Usage { cpu: ended.cpu, peak_memory_bytes: ended.peak_memory_bytes };
+                    Answer::Exited { id, exit: Exit::from_code(ended.code), usage }.write(&mut self.answers);
                     self.end_if_empty(pid);
                 }
                 None => orphans_ended = true,

@@ -22,4 +22,4 @@ pub(crate) use client::{Launcher, Notification};
 pub(crate) use holder::{Holder, find_holder};
 pub(crate) use launcher::become_launcher_if_asked;
 pub(crate) use lookup::{Lookup, find_program};
-pub(crate) use protocol::{Limit, StartFailure, StartRequest};
+pub(crate) use protocol::{Limit, StartRequest};

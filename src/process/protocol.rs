@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::model::{Exit, Signal, Usage};
+use crate::model::{Exit, Usage};
 use crate::sys::spawn::Step;
 
 /// A message on the socket is at most this long; a longer request travels in a memory file. Below the default
@@ -127,7 +127,7 @@ impl Answer {
                     Self::StartFailed { id, failure: StartFailure { step, errno: number } }
                 }
                 3 => {
-                    let exit = if number < 0 { Exit::Signal(Signal(-number)) } else { Exit::Code(number) };
+                    let exit = Exit::from_code(number);
                     let usage = Usage { cpu: Duration::from_micros(first), peak_memory_bytes: second };
                     Self::Exited { id, exit, usage }
                 }
@@ -274,7 +274,7 @@ mod tests {
             Answer::Started { id: 1, pid: 4711 },
             Answer::StartFailed { id: 2, failure: StartFailure { step: Step::Cwd, errno: 2 } },
             Answer::Exited { id: 1, exit: Exit::Code(3), usage },
-            Answer::Exited { id: 3, exit: Exit::Signal(Signal::KILL), usage },
+            Answer::Exited { id: 3, exit: Exit::from_code(-9), usage },
             Answer::GroupEnded { id: 1 },
         ];
         let mut message = Vec::new();

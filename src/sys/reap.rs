@@ -6,8 +6,6 @@ use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-use crate::model::{Exit, Signal, Usage};
-
 /// What `waitid` sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Children {
@@ -43,8 +41,19 @@ pub(crate) fn look_at_group(group: i32) -> Children {
     look(|| Id::PGid(Pid::from_raw(group)))
 }
 
+/// How a child ended, and what it and the children that it waited for used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Its exit code, or the negative signal that killed it.
+    pub(crate) code: i32,
+    /// User and system time.
+    pub(crate) cpu: Duration,
+    /// Resident memory at its peak.
+    pub(crate) peak_memory_bytes: u64,
+}
+
 /// Reaps a child that has ended.
-pub(crate) fn reap(pid: i32) -> Option<(Exit, Usage)> {
+pub(crate) fn reap(pid: i32) -> Option<Ended> {
     let mut status = 0;
     let mut usage = std::mem::MaybeUninit::<nix::libc::rusage>::zeroed();
     // SAFETY: both pointers are to live locals of the right types, which wait4 fills.
@@ -54,15 +63,15 @@ pub(crate) fn reap(pid: i32) -> Option<(Exit, Usage)> {
     }
     // SAFETY: a rusage is plain integers, for which zero bytes are valid, and wait4 has filled it.
     let usage = unsafe { usage.assume_init() };
-    let exit = if nix::libc::WIFSIGNALED(status) {
-        Exit::Signal(Signal(nix::libc::WTERMSIG(status)))
+    let code = if nix::libc::WIFSIGNALED(status) {
+        -nix::libc::WTERMSIG(status)
     } else {
-        Exit::Code(nix::libc::WEXITSTATUS(status))
+        nix::libc::WEXITSTATUS(status)
     };
     let cpu = duration(usage.ru_utime) + duration(usage.ru_stime);
     // Linux counts ru_maxrss in KiB, getrusage(2).
     let peak_memory_bytes = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-    Some((exit, Usage { cpu, peak_memory_bytes }))
+    Some(Ended { code, cpu, peak_memory_bytes })
 }
 
 /// Waits for a child that has ended or is about to, and forgets how.

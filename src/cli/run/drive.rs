@@ -32,13 +32,12 @@ impl Driver<'_> {
         let mut presses = Presses::default();
         let events = run.events();
         let looks = looks(self.progress);
-        loop {
+        let mut has_ended = false;
+        while !has_ended {
             select! {
-                recv(events) -> event => {
-                    let Ok(event) = event else { break };
-                    if !self.pass_on(event) {
-                        break;
-                    }
+                recv(events) -> event => match event {
+                    Ok(event) => has_ended = self.pass_on(event),
+                    Err(_) => break,
                 },
                 recv(self.requests) -> request => match request {
                     Ok(request) => self.obey(request, &run, &mut presses),
@@ -46,26 +45,30 @@ impl Driver<'_> {
                 },
                 recv(looks) -> _ => match run.snapshot() {
                     Some(snapshot) => self.console.snapshot(snapshot),
-                    // The last event was lost, since too many came at the end.
+                    // It has ended, and the event that says so comes, or was lost among many.
                     None => break,
                 },
             }
         }
         let report = run.wait();
         for event in events.try_iter() {
-            self.pass_on(event);
+            has_ended |= self.pass_on(event);
+        }
+        if !has_ended {
+            let kind = EventKind::RunEnded { report: Box::new(report.clone()) };
+            self.pass_on(Event { at: report.wall, kind });
         }
         (report, presses)
     }
 
-    /// Hands an event to all who watch. Returns whether more will follow.
+    /// Hands an event to all who watch. Returns whether it is the last.
     fn pass_on(&mut self, event: Event) -> bool {
         let is_last = matches!(event.kind, EventKind::RunEnded { .. });
         self.console.event(&event);
         if let Some(message) = self.events.as_mut().and_then(|events| events.write(event)) {
             self.console.say(message);
         }
-        !is_last
+        is_last
     }
 
     fn obey(&mut self, request: Request, run: &Run, presses: &mut Presses) {

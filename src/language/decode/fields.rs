@@ -7,10 +7,12 @@ use crate::language::tree::{Entry, Node};
 use crate::model::nearest;
 
 /// The entries of such a map; unknown ones are reported and left out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Fields {
     pub(super) entries: Vec<Entry>,
     pub(super) span: Span,
+    /// The keys that unknown ones were probably meant to be: nobody should be told that they are missing.
+    pub(super) misspelt: Vec<&'static str>,
 }
 
 impl Fields {
@@ -21,14 +23,17 @@ impl Fields {
         span: Span,
         keys: &[&'static str],
     ) -> Self {
+        let mut misspelt = Vec::new();
         entries.retain(|entry| {
             let known = keys.contains(&entry.key.as_str());
             if !known {
-                reader.report(unknown_key(what, entry, keys));
+                let near = nearest(&entry.key, keys.iter().copied());
+                misspelt.extend(keys.iter().find(|key| Some(**key) == near));
+                reader.report(unknown_key(what, entry, near, keys));
             }
             known
         });
-        Self { entries, span }
+        Self { entries, span, misspelt }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Entry> {
@@ -52,6 +57,9 @@ impl Fields {
         let mut present = self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str()));
         let wanted = super::value::listed(keys.iter().copied());
         let Some(first) = present.next() else {
+            if self.misspelt.iter().any(|key| keys.contains(key)) {
+                return None;
+            }
             reader.report(
                 Finding::error(code, format!("{what} has none of {wanted}"))
                     .at(place, "this needs exactly one of them"),
@@ -71,9 +79,10 @@ impl Fields {
     }
 }
 
-fn unknown_key(what: &str, entry: &Entry, keys: &[&'static str]) -> Finding {
-    let near = nearest(&entry.key, keys.iter().copied());
+fn unknown_key(what: &str, entry: &Entry, near: Option<&str>, keys: &[&'static str]) -> Finding {
     let help = match near {
+        // Compose files have such keys as homes for anchors.
+        _ if entry.key.starts_with("x-") => "an anchor can have its home under `vars`".to_owned(),
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("{what} can have {}", super::value::listed(keys.iter().copied())),
     };

@@ -38,34 +38,48 @@ pub(super) struct Common<'a> {
 }
 
 impl Common<'_> {
-    /// Reads one stage. What is wrong with it is reported; `None` where too much is.
-    pub(super) fn read(&self, entry: &Entry, places: &mut Places) -> Option<Stage> {
+    /// Reads one stage. What is wrong with it is reported; the stage that is handed out is then only good for its
+    /// name and edges to be checked.
+    pub(super) fn read(&self, entry: &Entry, places: &mut Places) -> Stage {
         let name = entry.key.as_str();
-        let named = self.reader.stage_name(name, entry.key_span);
+        self.reader.stage_name(name, entry.key_span);
         places.put(Place::Stage(name.to_owned()), entry.key_span);
         let scope = self.reader.scope.in_stage(name);
         let reader = self.reader.with_scope(&scope);
         let what = format!("stage `{name}`");
-        let mut fields = reader.fields(&what, &entry.value, keys::STAGE)?;
-        let body = fields
-            .one_of(reader, &what, entry.key_span, keys::BODIES, code::ONE_BODY)
-            .map(|body| (body.clone(), body_kind(&body.key)));
+        let declared = reader.fields(&what, &entry.value, keys::STAGE);
+        let body = declared.as_ref().and_then(|fields| {
+            let body = fields.one_of(reader, &what, entry.key_span, keys::BODIES, code::ONE_BODY)?;
+            Some((body.clone(), body_kind(&body.key)))
+        });
+        let mut fields = declared.unwrap_or_default();
         self.add_defaults(&mut fields);
         let pool = self.pool(reader, name, &fields);
         let scope = scope.with("pool", [("width", Value::from(pool.max as u64))]);
         let at = StageReader { reader: reader.with_scope(&scope), name, pool };
-        let (body_entry, kind) = body?;
+        self.read_keys(at, fields, body, places)
+    }
+
+    fn read_keys(
+        &self,
+        at: StageReader<'_>,
+        mut fields: Fields,
+        body: Option<(Entry, BodyKind)>,
+        places: &mut Places,
+    ) -> Stage {
+        let kind = body.as_ref().map(|(_, kind)| *kind);
         let mode = read_mode(at.reader, &fields, kind);
         let start_method = fields.get("start_method").map_or(Some(StartMethod::Spawn), |entry| {
             at.reader.word("`start_method`", &entry.value, &START_METHODS)
         });
-        keep_fitting(at.reader, &mut fields, Circumstances { body: kind, mode, start_method });
-        self.note(&fields, name, places);
-        let body = read_body(at, &body_entry, kind, mode, &fields);
-        // What could not be read has been reported, and no such stage is handed out.
+        if let Some(body) = kind {
+            keep_fitting(at.reader, &mut fields, Circumstances { body, mode, start_method });
+        }
+        self.note(&fields, at.name, places);
+        let body = body.and_then(|(entry, kind)| read_body(at, &entry, kind, mode, &fields));
+        let body = body.unwrap_or(Body::Function(String::new()));
         let (mode, start_method) = (mode.unwrap_or(Mode::Stream), start_method.unwrap_or(StartMethod::Spawn));
-        let stage = self.rest(at, &fields, mode, start_method, body);
-        named.and(stage)
+        self.rest(at, &fields, mode, start_method, body)
     }
 
     /// Adds what `defaults` says and the stage does not.
@@ -103,16 +117,15 @@ impl Common<'_> {
         fields: &Fields,
         mode: Mode,
         start_method: StartMethod,
-        body: Option<Body>,
-    ) -> Option<Stage> {
+        body: Body,
+    ) -> Stage {
         let r = at.reader;
         let truth = |key, unset| fields.read(key, |what, node| r.truth(what, node)).unwrap_or(unset);
         let texts = |key| fields.read(key, |what, node| r.each(what, node, |node| r.full_text(what, node)));
         let batch = fields.read("batch", |what, node| r.batch(what, node));
-        let stage = Stage {
+        Stage {
             name: at.name.to_owned(),
-            // Nobody sees a stage without a body: its absence has been reported.
-            body: body.clone().unwrap_or(Body::Function(String::new())),
+            body,
             mode,
             pool: at.pool,
             ordered: truth("ordered", false),
@@ -155,8 +168,7 @@ impl Common<'_> {
             limits: fields.read("limits", |what, node| r.limits(what, node)).unwrap_or_default(),
             stderr: read_stderr(at, fields),
             watch: texts("watch").unwrap_or_default(),
-        };
-        body.map(|_| stage)
+        }
     }
 
     /// The pipeline's environment with the stage's own on top.
@@ -183,11 +195,12 @@ fn body_kind(key: &str) -> BodyKind {
 }
 
 /// The mode, which for functions cannot be `each`: a default that is goes unused.
-fn read_mode(reader: Reader<'_>, fields: &Fields, kind: BodyKind) -> Option<Mode> {
-    let unset = if kind == BodyKind::Command { Mode::Stream } else { Mode::Map };
-    let Some(entry) = fields.get("mode") else { return Some(unset) };
+fn read_mode(reader: Reader<'_>, fields: &Fields, kind: Option<BodyKind>) -> Option<Mode> {
+    let is_command = kind == Some(BodyKind::Command);
+    let unset = if is_command { Mode::Stream } else { Mode::Map };
+    let Some(entry) = fields.get("mode") else { return kind.map(|_| unset) };
     let mode = reader.word("`mode`", &entry.value, &MODES)?;
-    if mode != Mode::Each || kind == BodyKind::Command {
+    if mode != Mode::Each || is_command || kind.is_none() {
         return Some(mode);
     }
     if entry.origin == Origin::Own {

@@ -19,8 +19,10 @@ use crate::language::tree::{Entry, Node};
 use crate::language::{ParseOptions, Span};
 use crate::model::{Edge, Pipeline, Place, Stage, StopPolicy, nearest};
 
-/// What a document says, if nothing is wrong with it.
+/// What a document says.
 pub(in crate::language) struct Decoded {
+    /// The pipeline, if the document has stages at all. Where there are findings, it is not to be run, but its names
+    /// and edges are those of the document.
     pub(in crate::language) pipeline: Option<Pipeline>,
     pub(in crate::language) places: Places,
     pub(in crate::language) env_files: Vec<PathBuf>,
@@ -155,6 +157,9 @@ impl Top<'_> {
         places: &mut Places,
     ) -> Option<Vec<Stage>> {
         let Some(entry) = self.fields.get("stages") else {
+            if self.fields.misspelt.contains(&"stages") {
+                return None;
+            }
             return missing_stages(reader, "the document has no `stages`", self.fields.span);
         };
         let entries = reader.entries("`stages`", &entry.value)?;
@@ -171,7 +176,7 @@ impl Top<'_> {
             cpus: self.options.cpus,
             pools: &self.options.pool,
         };
-        let stages: Vec<_> = entries.iter().filter_map(|entry| common.read(entry, places)).collect();
+        let stages: Vec<_> = entries.iter().map(|entry| common.read(entry, places)).collect();
         let used = common.used_defaults.into_inner();
         warn_unused_defaults(reader, defaults, &used);
         Some(stages)

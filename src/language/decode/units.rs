@@ -90,6 +90,10 @@ fn parse_duration(text: &str) -> Result<Duration, Unreadable> {
         return Err(Unreadable::new("a number without a unit", format!("write `{text}s` or `{text}ms`")));
     }
     let example = "durations are written `250ms`, `30s`, `5m` or `1h30m`";
+    // The library reads it as months, and nobody who writes it means them.
+    if text.contains('M') {
+        return Err(Unreadable::new("an unknown unit `M`", "write `m` for minutes, `ms` for milliseconds"));
+    }
     match humantime::parse_duration(text) {
         Ok(duration) if duration <= MAX_DURATION => Ok(duration),
         Ok(_) | Err(humantime::DurationError::NumberOverflow) => {
@@ -137,7 +141,9 @@ mod tests {
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
-        for text in ["", "30", "0", "1.5", "x", "-3s", "5 parsecs", "1000years", "99999999999999999999s"] {
+        for text in
+            ["", "30", "0", "1.5", "x", "-3s", "5 parsecs", "5M", "1000years", "99999999999999999999s"]
+        {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }

@@ -141,12 +141,12 @@ const MAX_KEPT: usize = 500;
 
 /// Everything that is wrong with a document, in the order of its lines; never twice the same.
 ///
-/// It is an error with all mistakes as related ones. To show each by itself, as the command line does:
+/// As an error it says how many there are, and has all of them as related ones. To show each by itself:
 ///
 /// ```
 /// # use mpflow::language::{Document, ParseOptions};
 /// let options = ParseOptions::default();
-/// let found = Document::parse("stages: {a: {comand: ls}}", "demo.yaml".as_ref(), &options).unwrap_err();
+/// let found = Document::parse("stages: {a: {comand: ls, pool: 0}}", "demo.yaml".as_ref(), &options).unwrap_err();
 /// for diagnostic in &found {
 ///     println!("{}: {diagnostic}", diagnostic.code());
 /// }
@@ -224,9 +224,27 @@ impl<'a> IntoIterator for &'a Diagnostics {
     }
 }
 
+/// How many there are, and in which file; [`Diagnostics::plain`] says all.
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.list.first() else { return f.write_str("nothing is wrong") };
+        let counted = |count: usize, word: &str| match count {
+            1 => format!("1 {word}"),
+            _ => format!("{count} {word}s"),
+        };
+        let errors = self.errors() + self.omitted;
+        let warnings = self.len() - self.errors();
+        write!(f, "`{}` has ", first.file())?;
+        match (errors, warnings) {
+            (0, _) => f.write_str(&counted(warnings, "warning")),
+            (_, 0) => f.write_str(&counted(errors, "error")),
+            _ => write!(f, "{} and {}", counted(errors, "error"), counted(warnings, "warning")),
+        }
+    }
+}
+
 impl std::error::Error for Diagnostics {}
 
-/// As one error, all mistakes are related ones of a title that counts them.
 impl miette::Diagnostic for Diagnostics {
     fn severity(&self) -> Option<miette::Severity> {
         Some(if self.has_errors() { miette::Severity::Error } else { miette::Severity::Warning })

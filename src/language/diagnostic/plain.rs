@@ -5,16 +5,24 @@ use std::fmt;
 use super::{Diagnostic, Diagnostics};
 use crate::model::Severity;
 
-/// Every diagnostic as a compiler prints it: `FILE:LINE:COLUMN: error: MESSAGE [CODE]`, the line, the labels.
-impl fmt::Display for Diagnostics {
+impl Diagnostics {
+    /// Every diagnostic as a compiler prints it: `FILE:LINE:COLUMN: error: MESSAGE [CODE]`, the line, the labels.
+    pub fn plain(&self) -> impl fmt::Display + '_ {
+        Plain(self)
+    }
+}
+
+struct Plain<'a>(&'a Diagnostics);
+
+impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, diagnostic) in self.iter().enumerate() {
+        for (index, diagnostic) in self.0.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
             write_one(f, diagnostic)?;
         }
-        match self.omitted() {
+        match self.0.omitted() {
             0 => Ok(()),
             omitted => write!(f, "\n… and {omitted} more"),
         }

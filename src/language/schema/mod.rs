@@ -3,9 +3,6 @@
 //! The types here are never made: they say what a document may look like, with the manual's words beside each key.
 //! Tests compare them with the keys and words that `decode` knows.
 
-// Their fields are read by the derived schemas only.
-#![expect(dead_code, reason = "these types describe documents and are never made")]
-
 mod edge;
 mod policy;
 mod scalar;

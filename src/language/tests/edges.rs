@@ -6,7 +6,8 @@ fn edges(items: &str) -> Vec<Edge> {
 }
 
 fn edge_codes(item: &str) -> Vec<String> {
-    codes(&mistakes(&format!("stages: {{a: {{command: c}}}}\nedges:\n  - {item}")))
+    let stages = "stages: {a: {command: c}, b: {command: c}}";
+    codes(&mistakes(&format!("{stages}\nedges:\n  - {item}")))
 }
 
 #[test]

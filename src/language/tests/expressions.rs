@@ -64,7 +64,7 @@ fn a_variable_on_the_command_line_must_be_declared_or_used() {
     assert!(with_set(text, &[("other", "2")]).is_ok());
     let found = with_set(text, &[("widht", "2")]).unwrap_err();
     assert_eq!(codes(&found), ["unknown_variable"]);
-    assert!(found.to_string().contains("did you mean `--set width=…`?"), "{found}");
+    assert!(found.plain().to_string().contains("did you mean `--set width=…`?"));
 }
 
 #[test]

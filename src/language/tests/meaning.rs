@@ -168,7 +168,7 @@ fn defaults_are_used_where_they_fit_and_a_stage_does_not_say() {
     assert_eq!((d.mode, d.prefetch), (Mode::Stream, None));
     let formats: Vec<_> = document.pipeline().edges.iter().map(|edge| edge.kind.clone()).collect();
     insta::assert_debug_snapshot!(formats);
-    assert!(document.warnings().is_empty(), "{}", document.warnings());
+    assert!(document.warnings().is_empty(), "{}", document.warnings().plain());
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn a_bad_env_file_is_reported_without_its_secrets() {
     let text = "env_file: [a.env, none.env]\nstages: {a: {command: c}}";
     let found = Document::parse(text, &folder.path().join("x.yaml"), &options()).unwrap_err();
     assert_eq!(codes(&found), ["env_file", "env_file"]);
-    let shown = format!("{found} {}", found.to_json());
+    let shown = format!("{} {}", found.plain(), found.to_json());
     assert!(shown.contains("line 2") && !shown.contains("hunter2"), "{shown}");
 }
 
@@ -388,6 +388,9 @@ fn the_top_level_is_checked() {
         ("stages: {1: {command: c}}", "invalid_name"),
         ("stages: {a: }", "wrong_type"),
         ("vars: {a-b: 1}\nstages: {a: {command: c}}", "invalid_name"),
+        ("stagse: {a: {command: c}}", "unknown_key"),
+        ("stages: {a: {comand: c}}", "unknown_key"),
+        ("stages: {a: {command: c}}\nedges: [{queu: a -> b}]", "unknown_key"),
         ("defaults: {command: x}\nstages: {a: {command: c}}", "unknown_key"),
         ("shared: {x: {lock: true, event: true}}\nstages: {a: {command: c}}", "conflicting_keys"),
         ("shared: {x: {array: f64}}\nstages: {a: {command: c}}", "missing_key"),

@@ -170,6 +170,19 @@ shared:
 
     an_empty_document: "# nothing yet\n";
 
+    mistakes_of_the_graph_beside_those_of_the_language: "
+stages:
+  source: {command: seq 10, pool: many}
+  decode: {comand: cat}
+  encode: [cat]
+edges:
+  - queue: source -> decodr
+  - queue: decode -> encode
+  - {queue: encode -> decode, capacity: none}
+";
+
+    a_home_for_anchors: "x-base: &base {pool: 2}\nstages: {a: {<<: *base, command: cat}}\n";
+
     two_documents: "stages: {a: {command: cat}}\n---\nstages: {}\n";
 
     an_unclosed_bracket: "stages:\n  a: {command: [cat, -n}\n";
@@ -251,11 +264,21 @@ fn warnings_are_marked_as_such() {
 #[test]
 fn the_plain_form_is_that_of_compilers() {
     let text = "stages:\n  é: {command: cat}\n  a: {command: cat}\n  a: {comand: cat}\n";
-    insta::assert_snapshot!(mistakes(text).to_string());
+    insta::assert_snapshot!(mistakes(text).plain().to_string());
 }
 
 #[test]
 fn the_json_form_is_for_editors() {
     let found = mistakes("stages:\n  a: {comand: 'é', pool: é}\n");
     insta::assert_snapshot!(serde_json::to_string_pretty(&found.to_json()).unwrap());
+}
+
+#[test]
+fn all_mistakes_can_be_shown_as_one_error() {
+    let found = mistakes("stages:\n  a: {comand: cat, pool: 0}\n");
+    assert_eq!(found.to_string(), "`/work/dir/demo.yaml` has 2 errors");
+    let mut text = String::new();
+    let theme = GraphicalTheme::unicode_nocolor();
+    GraphicalReportHandler::new_themed(theme).with_width(100).render_report(&mut text, &found).unwrap();
+    insta::assert_snapshot!(text);
 }

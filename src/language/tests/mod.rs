@@ -40,7 +40,7 @@ fn parse(text: &str) -> Result<Document, Diagnostics> {
 fn pipeline(text: &str) -> Pipeline {
     match parse(text) {
         Ok(document) => document.into_pipeline(),
-        Err(diagnostics) => panic!("{diagnostics}"),
+        Err(diagnostics) => panic!("{}", diagnostics.plain()),
     }
 }
 

@@ -61,6 +61,11 @@ fn keys_and_values_know_their_places() {
     assert_eq!(a[0].value.span.of(text), "'x'");
     assert_eq!(stages[1].value.span.fitted(text).of(text), "text");
     assert_eq!(top[1].value.span.of(text), "last");
+
+    // The mark at the beginning counts: miette counts it too.
+    let text = "\u{feff}key: value";
+    let Kind::Map(top) = &tree(text).kind.clone() else { panic!() };
+    assert_eq!((top[0].key_span.of(text), top[0].value.span.of(text)), ("key", "value"));
 }
 
 #[test]

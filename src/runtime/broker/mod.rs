@@ -25,7 +25,6 @@ use std::time::Instant;
 pub(crate) use books::Reason;
 use exchange::Exchange;
 pub(crate) use exchange::{Failure, Lease, Verdict};
-use order::Order;
 pub(crate) use order::Results;
 use queue::Queue;
 
@@ -362,11 +361,6 @@ impl Broker {
         note(&mut self.changes.consumers, self.consumers[queue]);
     }
 
-    /// Records that were taken, and that nobody will have.
-    pub(crate) fn discard(&mut self, queue: usize, records: u64, reason: Reason) {
-        self.queues[queue].books.discard(reason, records);
-    }
-
     /// Whether a worker has had all that will ever come to this port.
     pub(crate) fn is_ended(&self, consumer: Consumer, rank: usize) -> bool {
         self.input_queues(consumer)
@@ -520,16 +514,6 @@ impl Broker {
     /// Whether nothing more comes to this port than what waits.
     pub(crate) fn no_more_comes(&self, consumer: Consumer) -> bool {
         self.input_queues(consumer).iter().all(|&queue| self.queues[queue].is_closed())
-    }
-
-    /// Whether [`Broker::lease`] would give the worker something.
-    pub(crate) fn has_work(&self, stage: usize, rank: usize) -> bool {
-        let Some(exchange) = &self.stages[stage].exchange else { return false };
-        let may = |sequence| exchange.order.as_ref().is_none_or(|order| order.may_lease(sequence));
-        let is_ours =
-            |lease: &Lease| self.queues[lease.queue].lane(rank) == lease.lane && may(lease.sequence);
-        exchange.has_returned(is_ours)
-            || (may(exchange.next_sequence()) && self.waiting(Consumer::Port { stage, port: 0 }, rank) > 0)
     }
 
     /// Records that a worker holds.

@@ -70,10 +70,6 @@ impl<T: Copy> Tokens<T> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ready {
     pub(super) token: Token,
-    /// It can be written to.
-    pub(super) write: bool,
-    /// It can be read from.
-    pub(super) read: bool,
     /// The other side is gone.
     pub(super) hung_up: bool,
 }
@@ -136,8 +132,6 @@ impl Poller {
             let flags = event.events();
             Ready {
                 token: Token::from_data(event.data()),
-                write: flags.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLERR),
-                read: flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP),
                 hung_up: flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR),
             }
         }));
