@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{Scenario, json, numbers};
+use serde_json::json;
+use support::{Scenario, numbers};
 
 /// Counts lines, and sums three functions of them, so that no loss hides a doubling; a line that is no number is
 /// counted apart.
@@ -230,8 +231,9 @@ fn partition_by_a_json_pointer_brings_records_of_one_key_to_one_worker_in_order(
         stages:
           source: {command: "seq 3000 | awk '{printf \"{\\\"n\\\": %d, \\\"user\\\": {\\\"id\\\": \\\"u%d\\\"}}\\n\", $1, $1 % 37}'"}
           sink: {command: "sed -u \"s/}$/, \\\"rank\\\": $MPFLOW_RANK}/\"", pool: 3}
-        edges: [{queue: source -> sink -> stdout, format: json, partition_by: /user/id}]"#;
-    // The second queue of the chain has one consumer: its key changes nothing.
+        edges:
+          - {queue: source -> sink, format: json, partition_by: /user/id}
+          - {queue: sink -> stdout, format: json}"#;
     let run = Scenario::new(pipeline).run().succeeded();
     assert_partitioned(run.text().lines().map(|line| {
         let document: support::Value = serde_json::from_str(line).unwrap();

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub(crate) use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-pub(crate) use serde_json::{Value, json};
+pub(crate) use serde_json::Value;
 use tempfile::TempDir;
 
 /// No run and no condition is waited for longer.
