@@ -42,6 +42,10 @@ impl Framing {
     ///
     /// A last record without its end counts as whole: the caller knows that nothing follows.
     pub(crate) fn front(self, bytes: &[u8], max_bytes: usize, max_records: u64) -> (usize, u64) {
+        if max_records == 1 && !bytes.is_empty() {
+            // Whatever follows it need not be looked at.
+            return (self.first(bytes), 1);
+        }
         let (length, records) = self.at_most(bytes, max_bytes, max_records);
         if records > 0 || bytes.is_empty() {
             return (length, records);

@@ -247,5 +247,10 @@ pub(super) fn shown(record: &[u8]) -> String {
 pub(super) fn cut(record: &[u8]) -> String {
     let text = String::from_utf8_lossy(&record[..record.len().min(SHOWN_OF_A_RECORD)]);
     let more = if record.len() > SHOWN_OF_A_RECORD { "…" } else { "" };
-    format!("{}{more}", text.trim_end_matches('\n').escape_debug())
+    // Quotes and backslashes stay as they are: a JSON record is to be found again by what is shown of it.
+    let escape = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        other => other.escape_debug().to_string(),
+    };
+    format!("{}{more}", text.trim_end_matches('\n').chars().map(escape).collect::<String>())
 }
