@@ -101,6 +101,7 @@ impl RunLoop {
         let producer = tap.producer;
         let is_stdout = self.plan.stages[stage].outputs[port].name == crate::model::STDOUT;
         match &mut io.exchange {
+            Exchange::Stream { last, .. } if block.is_open => last.push((port, block)),
             Exchange::Map { .. } if is_stdout => self.answered(stage, rank, port, framing, block),
             Exchange::Each { results, .. } if results.iter().any(|(of, _)| *of == port) => {
                 let held = results.iter_mut().find(|(of, _)| *of == port);

@@ -7,6 +7,7 @@ use super::*;
 impl Supervisor {
     /// Moves stages on whose conditions are met, until none moves any more.
     pub(super) fn advance(&mut self, now: Instant) {
+        self.restart_groups(now);
         loop {
             let moved = (0..self.stages.len()).filter(|&stage| self.advance_stage(stage, now)).count();
             if moved == 0 {
@@ -26,8 +27,10 @@ impl Supervisor {
                 }
                 self.announce_ready(stage)
             }
+            // With its group.
+            Phase::Restarting => false,
             Phase::Ending(outcome) => {
-                let is_done = self.stages[stage].slots.iter().all(Slot::is_at_rest);
+                let is_done = self.stages[stage].is_at_rest();
                 if is_done {
                     self.over(stage, outcome);
                 }
