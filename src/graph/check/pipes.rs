@@ -191,6 +191,7 @@ fn shared_port(net: &Net<'_>, direction: Direction, end: End<'_>, links: &[&Link
 mod tests {
     use crate::graph::testing::{Build, places, pool, refused};
     use crate::model::{Mode, Place, Pool};
+    use crate::model::{RestartPolicy, RestartScope};
 
     fn three() -> Build {
         Build::new().stage("a").stage("b").stage("c")

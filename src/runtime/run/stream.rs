@@ -8,7 +8,7 @@ use super::feed::Wrote;
 use super::worker::Exchange;
 use crate::model::{Mode, RestartPolicy};
 use crate::runtime::broker::{Consumer, Reason};
-use crate::runtime::supervisor::{Asked, Input, Worker};
+use crate::runtime::supervisor::{Asked, Input, Phase, Worker};
 use crate::sys::descriptor;
 
 impl RunLoop {
@@ -179,7 +179,8 @@ impl RunLoop {
     /// When all workers of a stage have closed this input, what feeds it is told at once, as SIGPIPE tells in a shell.
     fn close_consumer_if_nobody_reads(&mut self, stage: usize, port: usize) {
         // A worker that does not read any more may be about to die, and its successor would read.
-        let is_final = self.plan.stages[stage].stage.restart.policy == RestartPolicy::Never;
+        let is_final = self.plan.stages[stage].stage.restart.policy == RestartPolicy::Never
+            && self.supervisor.stage(stage).phase == Phase::Running;
         if self.mode(stage) != Mode::Stream || !is_final {
             return;
         }
