@@ -238,8 +238,13 @@ pub(super) fn first_invalid(framing: Framing, block: &Block) -> Option<String> {
     })
 }
 
-/// The beginning of a record, for people.
+/// The beginning of a record, for people, in backticks.
 pub(super) fn shown(record: &[u8]) -> String {
+    format!("`{}`", cut(record))
+}
+
+/// The beginning of a record as one line of text.
+pub(super) fn cut(record: &[u8]) -> String {
     let text = String::from_utf8_lossy(&record[..record.len().min(SHOWN_OF_A_RECORD)]);
     let more = if record.len() > SHOWN_OF_A_RECORD { "…" } else { "" };
     // Quotes and backslashes stay as they are: a JSON record is to be found again by what is shown of it.
@@ -247,5 +252,5 @@ pub(super) fn shown(record: &[u8]) -> String {
         '"' | '\'' | '\\' => c.to_string(),
         other => other.escape_debug().to_string(),
     };
-    format!("`{}{more}`", text.trim_end_matches('\n').chars().map(escape).collect::<String>())
+    format!("{}{more}", text.trim_end_matches('\n').chars().map(escape).collect::<String>())
 }
