@@ -13,6 +13,9 @@ pub(crate) enum Framing {
     Length,
 }
 
+/// Ends are counted in pieces of this size, so that taking a few records off a large block does not read all of it.
+const CHUNK_BYTES: usize = 8 << 10;
+
 /// Bytes of a length.
 pub(crate) const LENGTH_BYTES: usize = 4;
 
@@ -57,16 +60,17 @@ impl Framing {
         let within = &bytes[..bytes.len().min(max_bytes)];
         match self {
             Self::EndedBy(end) => {
-                let Some(last) = memrchr(end, within) else { return (0, 0) };
-                let records = count(end, &within[..=last]);
-                if records <= max_records {
-                    return (last + 1, records);
+                let mut records = 0;
+                for (position, chunk) in within.chunks(CHUNK_BYTES).enumerate() {
+                    let here = count(end, chunk);
+                    if records + here >= max_records {
+                        let nth = usize::try_from(max_records - records).unwrap_or(usize::MAX);
+                        let last = nth.checked_sub(1).and_then(|nth| memchr_iter(end, chunk).nth(nth));
+                        return last.map_or((0, 0), |last| (position * CHUNK_BYTES + last + 1, max_records));
+                    }
+                    records += here;
                 }
-                let nth = usize::try_from(max_records).unwrap_or(usize::MAX);
-                match nth.checked_sub(1).and_then(|nth| memchr_iter(end, within).nth(nth)) {
-                    Some(last) => (last + 1, max_records),
-                    None => (0, 0),
-                }
+                memrchr(end, within).map_or((0, 0), |last| (last + 1, records))
             }
             Self::Length => {
                 let (mut length, mut records) = (0, 0);
@@ -162,6 +166,16 @@ mod tests {
         assert_eq!(LINES.front(b"a\nb\nc\n", 99, 2), (4, 2));
         assert_eq!(LINES.front(b"no end", 2, 1), (6, 1));
         assert_eq!(LINES.front(b"", 2, 1), (0, 0));
+    }
+
+    #[test]
+    fn a_few_records_are_found_wherever_the_pieces_end() {
+        let bytes: Vec<u8> = (0..5000).flat_map(|i| format!("{:03}\n", i % 1000).into_bytes()).collect();
+        for records in [1, 2, 2047, 2048, 2049, 4096, 4097] {
+            let length = 4 * records as usize;
+            assert_eq!(LINES.front(&bytes, usize::MAX, records), (length, records));
+            assert_eq!(LINES.front(&bytes, length, u64::MAX), (length, records));
+        }
     }
 
     proptest! {
