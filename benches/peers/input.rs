@@ -16,7 +16,7 @@ const NEEDED_BYTES: u64 = 3 << 30;
 pub(crate) fn folder() -> TempDir {
     let shared = Path::new("/dev/shm");
     let has_room = nix::sys::statvfs::statvfs(shared)
-        .is_ok_and(|at| at.blocks_available() as u64 * at.fragment_size() as u64 > NEEDED_BYTES);
+        .is_ok_and(|at| at.blocks_available() * at.fragment_size() > NEEDED_BYTES);
     let in_memory = has_room.then(|| TempDir::with_prefix_in("mpflow-bench-", shared).ok()).flatten();
     in_memory.unwrap_or_else(|| TempDir::with_prefix("mpflow-bench-").unwrap())
 }

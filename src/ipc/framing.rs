@@ -58,8 +58,7 @@ impl Framing {
                 if records <= max_records {
                     return (last + 1, records);
                 }
-                let nth = usize::try_from(max_records).unwrap_or(usize::MAX);
-                match nth.checked_sub(1).and_then(|nth| memchr_iter(end, within).nth(nth)) {
+                match max_records.checked_sub(1).and_then(|nth| nth_end(end, within, nth)) {
                     Some(last) => (last + 1, max_records),
                     None => (0, 0),
                 }
@@ -76,6 +75,17 @@ impl Framing {
                 }
                 (length, records)
             }
+        }
+    }
+
+    /// How many bytes the first `records` records have; all of `bytes` where there are fewer.
+    pub(crate) fn bytes_of(self, bytes: &[u8], records: u64) -> usize {
+        match self {
+            Self::EndedBy(end) => match records.checked_sub(1) {
+                Some(nth) => nth_end(end, bytes, nth).map_or(bytes.len(), |last| last + 1),
+                None => 0,
+            },
+            Self::Length => self.at_most(bytes, usize::MAX, records).0,
         }
     }
 
@@ -135,6 +145,22 @@ fn count(end: u8, bytes: &[u8]) -> u64 {
     memchr_iter(end, bytes).count() as u64
 }
 
+/// Where the `nth` end is, from 0. Counting goes many times faster than stepping from end to end where records are
+/// short, so only the part that holds it is stepped through.
+fn nth_end(end: u8, bytes: &[u8], mut nth: u64) -> Option<usize> {
+    /// Small beside a block, and large beside what one count costs to begin.
+    const PART_BYTES: usize = 2048;
+    for (position, part) in bytes.chunks(PART_BYTES).enumerate() {
+        let ends = count(end, part);
+        if nth < ends {
+            let within = memchr_iter(end, part).nth(usize::try_from(nth).ok()?)?;
+            return Some(position * PART_BYTES + within);
+        }
+        nth -= ends;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -149,6 +175,17 @@ mod tests {
         assert_eq!(LINES.whole(b"abc"), (0, 0));
         assert_eq!(Framing::Length.whole(b"\x01\0\0\0a\x02\0\0\0b"), (5, 1));
         assert_eq!(Framing::Length.whole(b"\x01\0\0"), (0, 0));
+    }
+
+    #[test]
+    fn the_nth_end_is_found_in_whichever_part_it_lies() {
+        let bytes: Vec<u8> = (0..10_000u32).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+        let mut at = 0;
+        for (nth, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            at += line.len();
+            assert_eq!(nth_end(b'\n', &bytes, nth as u64), Some(at - 1));
+        }
+        assert_eq!(nth_end(b'\n', &bytes, 10_000), None);
     }
 
     #[test]
