@@ -238,9 +238,19 @@ pub(super) fn first_invalid(framing: Framing, block: &Block) -> Option<String> {
     })
 }
 
-/// The beginning of a record, for people.
+/// The beginning of a record, for people, to stand in a sentence.
 pub(super) fn shown(record: &[u8]) -> String {
+    // Quotes stay as they are: JSON would be hard to read otherwise.
+    let text: String = beginning(record)
+        .chars()
+        .map(|char| if char.is_control() { char.escape_debug().to_string() } else { char.to_string() })
+        .collect();
+    format!("`{text}`")
+}
+
+/// The beginning of a record as text.
+pub(super) fn beginning(record: &[u8]) -> String {
     let text = String::from_utf8_lossy(&record[..record.len().min(SHOWN_OF_A_RECORD)]);
     let more = if record.len() > SHOWN_OF_A_RECORD { "…" } else { "" };
-    format!("`{}{more}`", text.trim_end_matches('\n').escape_debug())
+    format!("{}{more}", text.trim_end_matches('\n'))
 }
