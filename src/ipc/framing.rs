@@ -186,9 +186,9 @@ mod tests {
         let mut at = 0;
         for (nth, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
             at += line.len();
-            assert_eq!(nth_end(b'\n', &bytes, nth as u64), Some(at - 1));
+            assert_eq!(nth_end(b'\n', &bytes, nth as u64), Ok(at - 1));
         }
-        assert_eq!(nth_end(b'\n', &bytes, 10_000), None);
+        assert_eq!(nth_end(b'\n', &bytes, 10_000), Err(10_000));
     }
 
     #[test]
