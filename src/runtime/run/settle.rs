@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::feed::TakenBack;
 use super::worker::{Exchange, WorkerIo};
-use super::{Control, RunLoop};
+use super::{Control, Owner, RunLoop};
 use crate::event::EventKind;
 use crate::graph::Plan;
 use crate::ipc::Block;
@@ -108,7 +108,14 @@ impl RunLoop {
         }
         self.launcher.receive(&mut told);
         for notification in told {
-            let worker = |id| self.ids.get(&id).copied();
+            let notification = match self.hear_of_probe(notification) {
+                Some(notification) => notification,
+                None => continue,
+            };
+            let worker = |id| match self.ids.get(&id) {
+                Some(&Owner::Worker(worker)) => Some(worker),
+                Some(Owner::Probe(_)) | None => None,
+            };
             let input = match notification {
                 Notification::Started { id, pid } => worker(id).map(|worker| Input::Started { worker, pid }),
                 Notification::StartFailed { id, failure } => worker(id).map(|worker| Input::StartFailed {
@@ -154,6 +161,7 @@ impl RunLoop {
                 Control::Snapshot(answer) => {
                     let _ = answer.send(self.snapshot());
                 }
+                Control::Probed(worker, result) => self.probed(worker, result),
             }
         }
     }
@@ -175,6 +183,7 @@ impl RunLoop {
         let Some(io) = self.io(worker) else { return };
         io.is_started = true;
         self.check_outputs(worker);
+        self.begin_probe(worker);
         let ports = self.plan.stages[worker.stage].inputs.len();
         for port in 0..ports {
             self.pump(Consumer::Port { stage: worker.stage, port });
@@ -218,6 +227,7 @@ impl RunLoop {
         for token in feeds.chain(taps).chain(io.log.iter().map(|log| log.token)) {
             self.tokens.remove(token);
         }
+        self.end_probe(io.probe);
     }
 
     // ---- the end of a worker

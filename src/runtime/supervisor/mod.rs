@@ -93,6 +93,11 @@ pub(crate) enum Input {
     OutputsEnded {
         worker: Worker,
     },
+    /// A probe says whether this worker is ready.
+    Ready {
+        worker: Worker,
+        is_ready: bool,
+    },
     /// A record waits for a process in this slot of an `each` stage.
     Demand {
         stage: usize,
@@ -270,6 +275,11 @@ impl Supervisor {
                 if let Some(process) = self.process(worker) {
                     process.outputs_ended = true;
                     self.end_if_drained(worker, now, view);
+                }
+            }
+            Input::Ready { worker, is_ready } => {
+                if self.process(worker).is_some() {
+                    self.stages[worker.stage].ready[worker.rank] = is_ready;
                 }
             }
             Input::Demand { stage, rank } => {
