@@ -128,6 +128,12 @@ impl Run {
         }
     }
 
+    /// Has the run tell its observers, by a [`crate::event::EventKind::Notice`], who waits for what: stages for their
+    /// dependencies, workers for their records, full edges for their readers. Returns at once.
+    pub fn explain(&self) {
+        self.ask(Control::Explain);
+    }
+
     /// Waits for the end of the run. Nothing that it started is left when this returns.
     pub fn wait(mut self) -> Report {
         let thread =

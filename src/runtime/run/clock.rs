@@ -17,8 +17,8 @@ impl RunLoop {
     /// When the loop has something to do though nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
-        let probes = self.probe_deadline();
-        [self.supervisor.deadline(), self.broker.next_due(), own, probes].into_iter().flatten().min()
+        let (probes, still) = (self.probe_deadline(), self.still_deadline());
+        [self.supervisor.deadline(), self.broker.next_due(), own, probes, still].into_iter().flatten().min()
     }
 
     fn stage_deadline(&self, stage: usize) -> Option<Instant> {
@@ -58,6 +58,7 @@ impl RunLoop {
     /// Does what is due.
     pub(super) fn keep_time(&mut self) {
         let now = Instant::now();
+        self.watch_movement(now);
         for worker in std::mem::take(&mut self.closed_early) {
             self.reads_no_more(worker);
         }

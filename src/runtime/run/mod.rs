@@ -16,6 +16,7 @@
 //! | `ready` | whether workers are ready |
 //! | `settle` | what the cores say is done |
 //! | `clock` | deadlines that are not the supervisor's |
+//! | `why` | who waits for what |
 //! | `tell` | events, snapshots, the report |
 
 mod clock;
@@ -31,6 +32,7 @@ mod start;
 mod stdio;
 mod stream;
 mod tell;
+mod why;
 mod window;
 mod worker;
 
@@ -66,6 +68,8 @@ pub(crate) enum Control {
     /// Stops or continues all workers; answered when the launcher was told.
     Pause(bool, Sender<()>),
     Snapshot(Sender<Snapshot>),
+    /// Tells observers who waits for what.
+    Explain,
     /// A probe has looked at a worker.
     Probed(Worker, Result<(), String>),
 }
@@ -141,6 +145,11 @@ pub(crate) struct RunLoop {
     closed_early: Vec<Worker>,
     /// Why workers were killed that are to blame for it.
     faults: HashMap<Worker, String>,
+    /// Something has moved in this turn, and when something last did.
+    has_moved: bool,
+    moved_at: Instant,
+    /// Nothing moves, and that was said.
+    said_still: bool,
     events: Sender<Event>,
     missed: u64,
     has_ended: bool,
@@ -192,6 +201,9 @@ impl RunLoop {
             batch_since: vec![None; stages],
             closed_early: Vec::new(),
             faults: HashMap::new(),
+            has_moved: true,
+            moved_at: Instant::now(),
+            said_still: false,
             events,
             missed: 0,
             has_ended: false,
