@@ -88,6 +88,7 @@ impl RunLoop {
             exchange: self.exchange(stage),
             told_outputs_ended: false,
             input_closed: false,
+            has_had_all: false,
             is_started: false,
             idle_since: None,
             given: 0,
