@@ -87,7 +87,8 @@ impl Run {
         let launcher = Launcher::start()?;
         // After the launcher, whose limits are those of the workers.
         preflight::raise_descriptor_limit();
-        let run = RunLoop::new(plan, id.clone(), launcher, requests, Arc::clone(&wake), sender)?;
+        let run =
+            RunLoop::new(plan, id.clone(), launcher, (control.clone(), requests), Arc::clone(&wake), sender)?;
         let thread = std::thread::Builder::new().name("mpflow-run".to_owned()).spawn(move || run.run())?;
         Ok(Self { id, control, wake, events, thread: Some(thread) })
     }

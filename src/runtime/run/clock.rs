@@ -18,7 +18,8 @@ impl RunLoop {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
         let closed_early = self.closed_early.iter().map(|&(_, at)| at).min();
-        [self.supervisor.deadline(), self.broker.next_due(), own, closed_early].into_iter().flatten().min()
+        let others = [self.broker.next_due(), own, self.probe_deadline(), closed_early];
+        others.into_iter().chain([self.supervisor.deadline()]).flatten().min()
     }
 
     fn stage_deadline(&self, stage: usize) -> Option<Instant> {
@@ -64,6 +65,9 @@ impl RunLoop {
         }
         if self.supervisor.deadline().is_some_and(|at| at <= now) {
             self.inputs.push_back(Input::Tick);
+        }
+        if self.probe_deadline().is_some_and(|at| at <= now) {
+            self.probes_due(now);
         }
         if self.broker.next_due().is_some_and(|at| at <= now) {
             self.broker.wake_delayed(now);

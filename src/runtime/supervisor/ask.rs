@@ -85,7 +85,9 @@ impl Supervisor {
                 self.actions.push(Action::AbandonInput { stage, has_failed: false });
                 return;
             }
-            Phase::Running => self.stages[stage].phase = Phase::Ending(Outcome::Finished),
+            Phase::Running | Phase::Restarting => {
+                self.stages[stage].phase = Phase::Ending(Outcome::Finished);
+            }
             Phase::Ending(_) | Phase::Over(_) => return,
         }
         self.actions.push(Action::AbandonInput { stage, has_failed: false });

@@ -132,7 +132,9 @@ impl Supervisor {
         match self.stages[stage].phase {
             Phase::Over(_) => return,
             Phase::Ending(_) => {}
-            Phase::Waiting | Phase::Running => self.stages[stage].phase = Phase::Ending(outcome),
+            Phase::Waiting | Phase::Running | Phase::Restarting => {
+                self.stages[stage].phase = Phase::Ending(outcome);
+            }
         }
         for rank in 0..self.stages[stage].slots.len() {
             self.ask(stage, rank, Asked::Stop, now);

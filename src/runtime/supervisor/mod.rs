@@ -13,6 +13,7 @@ mod ask;
 mod clock;
 mod end;
 mod restarts;
+mod scope;
 mod slot;
 mod stage;
 mod stages;
@@ -32,7 +33,9 @@ pub(crate) use stage::{Outcome, Phase};
 
 use crate::event::EventKind;
 use crate::graph::Plan;
-use crate::model::{DependencyState, Exit, Mode, OnFailure, RestartPolicy, Signal, StopPolicy, Usage};
+use crate::model::{
+    DependencyState, Exit, Mode, OnFailure, RestartPolicy, RestartScope, Signal, StopPolicy, Usage,
+};
 use crate::report::Failure;
 
 /// How long outputs that outlive their worker's group are waited for (the language, section 5).
@@ -89,6 +92,11 @@ pub(crate) enum Input {
     },
     OutputsEnded {
         worker: Worker,
+    },
+    /// A probe says whether this worker is ready.
+    Ready {
+        worker: Worker,
+        is_ready: bool,
     },
     /// A record waits for a process in this slot of an `each` stage.
     Demand {
@@ -200,6 +208,8 @@ pub(crate) struct Supervisor {
     daemons_told: bool,
     has_ended: bool,
     failures: Vec<Failure>,
+    /// Stages that restart together.
+    groups: Vec<scope::Group>,
     actions: Vec<Action>,
     random: fastrand::Rng,
 }
@@ -215,6 +225,7 @@ impl Supervisor {
             daemons_told: false,
             has_ended: false,
             failures: Vec::new(),
+            groups: Vec::new(),
             actions: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
         }
@@ -238,7 +249,7 @@ impl Supervisor {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let slots = self.stages.iter().flat_map(|stage| stage.slots.iter().filter_map(Slot::deadline));
         let stages = self.stages.iter().flat_map(|stage| [stage.timeout_at(), stage.finish_by]);
-        slots.chain(stages.flatten()).min()
+        slots.chain(stages.flatten()).chain(self.groups_due()).min()
     }
 
     /// One thing happened.
@@ -269,6 +280,11 @@ impl Supervisor {
                 if let Some(process) = self.process(worker) {
                     process.outputs_ended = true;
                     self.end_if_drained(worker, now, view);
+                }
+            }
+            Input::Ready { worker, is_ready } => {
+                if self.process(worker).is_some() {
+                    self.stages[worker.stage].ready[worker.rank] = is_ready;
                 }
             }
             Input::Demand { stage, rank } => {

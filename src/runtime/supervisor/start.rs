@@ -10,6 +10,7 @@ impl Supervisor {
         state.generations[rank] += 1;
         let generation = state.generations[rank];
         state.slots[rank] = Slot::Starting { generation, asked: None };
+        state.ready[rank] = false;
         self.actions.push(Action::Start(Worker { stage, rank, generation }));
     }
 
@@ -84,10 +85,20 @@ impl Supervisor {
         match stage.restarts.allow(&policy, now, charged, answered, random) {
             Ok(backoff) => {
                 stage.restart_count += 1;
-                stage.slots[worker.rank] = Slot::BackingOff { at: now + backoff };
                 let id = stage.config.id(worker);
+                let group = match policy.scope {
+                    RestartScope::Worker => Vec::new(),
+                    RestartScope::Stage => vec![worker.stage],
+                    RestartScope::Downstream => stage.config.downstream.clone(),
+                    RestartScope::Pipeline => (0..self.stages.len()).collect(),
+                };
                 self.emit(EventKind::WorkerRestarting { worker: id, backoff, reason });
-                self.wake(worker.stage, now);
+                if group.is_empty() {
+                    self.stages[worker.stage].slots[worker.rank] = Slot::BackingOff { at: now + backoff };
+                    self.wake(worker.stage, now);
+                } else {
+                    self.restart_together(group, now + backoff, now);
+                }
             }
             Err(restarts::UsedUp) => {
                 let within = humantime::format_duration(policy.within);
