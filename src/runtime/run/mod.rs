@@ -141,8 +141,8 @@ pub(crate) struct RunLoop {
     work_done: Vec<bool>,
     /// By stage: since when records wait that are too few for a batch.
     batch_since: Vec<Option<Instant>>,
-    /// `map` workers that do not read their input any more: to be seen to when they have not ended by the next turn.
-    closed_early: Vec<Worker>,
+    /// `map` workers that do not read their input any more, and by when they have ended if they are about to.
+    closed_early: Vec<(Worker, Instant)>,
     /// Why workers were killed that are to blame for it.
     faults: HashMap<Worker, String>,
     /// Something has moved in this turn, and when something last did.

@@ -28,7 +28,12 @@ impl View for Records<'_> {
     }
 
     fn holds_records(&self, stage: usize, rank: usize) -> bool {
-        self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > 0
+        let unended = match self.workers[stage][rank].as_ref().map(|io| &io.exchange) {
+            // It counts as an answer if its worker ends well, which is when this is asked.
+            Some(Exchange::Map { last: Some(_), .. }) => 1,
+            _ => 0,
+        };
+        self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > unended
     }
 
     fn lease_counts(&self, stage: usize, rank: usize) -> (u64, u64) {
@@ -37,6 +42,10 @@ impl View for Records<'_> {
             _ => 0,
         };
         (answered, self.broker.held(stage, rank))
+    }
+
+    fn has_had_all(&self, stage: usize, rank: usize) -> bool {
+        self.workers[stage][rank].as_ref().is_some_and(|io| io.has_had_all)
     }
 
     fn has_closed_output(&self, stage: usize) -> bool {

@@ -93,6 +93,7 @@ impl RunLoop {
             exchange: self.exchange(stage),
             told_outputs_ended: false,
             input_closed: false,
+            has_had_all: false,
             is_started: false,
             idle_since: None,
             probe: None,

@@ -8,7 +8,7 @@ use super::feed::Wrote;
 use super::worker::Exchange;
 use crate::model::{Mode, RestartPolicy};
 use crate::runtime::broker::{Consumer, Reason};
-use crate::runtime::supervisor::{Asked, Input, Phase, Worker};
+use crate::runtime::supervisor::{Asked, Input, LET_GO_AFTER, Phase, Worker};
 use crate::sys::descriptor;
 
 impl RunLoop {
@@ -100,7 +100,7 @@ impl RunLoop {
                     feed.is_writable = false;
                     window.full(Instant::now());
                 }
-                if io.input_closed {
+                if io.input_closed || (io.has_had_all && port == 0) {
                     self.close_feed(stage, rank, port);
                 }
             }
@@ -151,7 +151,7 @@ impl RunLoop {
             Exchange::Map { .. } if port == 0 => {
                 // One that has ended is seen to: its leases are judged then. `fault` passes one that has.
                 self.close_feed(stage, rank, port);
-                self.closed_early.push(worker);
+                self.closed_early.push((worker, Instant::now() + LET_GO_AFTER));
             }
             Exchange::Map { .. } => self.close_feed(stage, rank, port),
         }

@@ -79,6 +79,8 @@ pub(super) struct WorkerIo {
     pub(super) told_outputs_ended: bool,
     /// Its input was brought to its end on purpose.
     pub(super) input_closed: bool,
+    /// A `map` worker to whose records nothing is added any more: their input, and it alone, is at its end.
+    pub(super) has_had_all: bool,
     pub(super) is_started: bool,
     /// Since when it has nothing to do.
     pub(super) idle_since: Option<Instant>,
