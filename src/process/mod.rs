@@ -21,5 +21,5 @@ mod protocol;
 pub(crate) use client::{Launcher, Notification};
 pub(crate) use holder::{Holder, find_holder};
 pub(crate) use launcher::become_launcher_if_asked;
-pub(crate) use lookup::{Lookup, find_program};
+pub(crate) use lookup::{Lookup, find_program, program_of_script};
 pub(crate) use protocol::{Limit, StartRequest};

@@ -101,6 +101,7 @@ impl RunLoop {
         let producer = tap.producer;
         let is_stdout = self.plan.stages[stage].outputs[port].name == crate::model::STDOUT;
         match &mut io.exchange {
+            Exchange::Stream { last, .. } if block.is_open => last.push((port, block)),
             Exchange::Map { .. } if is_stdout => self.answered(stage, rank, port, framing, block),
             Exchange::Each { results, .. } if results.iter().any(|(of, _)| *of == port) => {
                 let held = results.iter_mut().find(|(of, _)| *of == port);
@@ -238,9 +239,19 @@ pub(super) fn first_invalid(framing: Framing, block: &Block) -> Option<String> {
     })
 }
 
-/// The beginning of a record, for people.
+/// The beginning of a record, for people, in backticks.
 pub(super) fn shown(record: &[u8]) -> String {
+    format!("`{}`", cut(record))
+}
+
+/// The beginning of a record as one line of text.
+pub(super) fn cut(record: &[u8]) -> String {
     let text = String::from_utf8_lossy(&record[..record.len().min(SHOWN_OF_A_RECORD)]);
     let more = if record.len() > SHOWN_OF_A_RECORD { "…" } else { "" };
-    format!("`{}{more}`", text.trim_end_matches('\n').escape_debug())
+    // Quotes and backslashes stay as they are: a JSON record is to be found again by what is shown of it.
+    let escape = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        other => other.escape_debug().to_string(),
+    };
+    format!("{}{more}", text.trim_end_matches('\n').chars().map(escape).collect::<String>())
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::graph::StagePlan;
 use crate::model::{Body, Command, Mode, PerWorker, Piece, Record, Template};
-use crate::process::{Limit, Lookup, StartRequest, find_program};
+use crate::process::{Limit, Lookup, StartRequest, find_program, program_of_script};
 
 /// Names of variables that the engine sets itself begin so.
 const OWN_PREFIX: &str = "MPFLOW_";
@@ -210,5 +210,15 @@ pub(crate) fn check(plan: &StagePlan) -> Result<(), Refusal> {
         (PerWorker::Same(_), Body::Command(PerWorker::Same(_))) => 1,
         _ => plan.stage.pool.max,
     };
-    (0..ranks).try_for_each(|rank| Recipe::new(plan, rank, &names).map(drop))
+    (0..ranks).try_for_each(|rank| {
+        let recipe = Recipe::new(plan, rank, &names)?;
+        // A shell would find out only when it runs.
+        if let Body::Command(command) = &plan.stage.body
+            && let Command::Shell(script) = command.get(rank)
+            && let Some(program) = program_of_script(script)
+        {
+            recipe.look_up(program)?;
+        }
+        Ok(())
+    })
 }

@@ -235,8 +235,14 @@ impl RunLoop {
             }
         }
         match std::mem::replace(&mut io.exchange, Exchange::none()) {
-            Exchange::Stream { fed, .. } => {
-                if !is_success {
+            Exchange::Stream { fed, last, .. } => {
+                let ended_well = self.plan.stages[worker.stage].stage.success_exit.contains(&exit);
+                // What a worker had not finished when it was cut off is no record.
+                for (port, block) in last.into_iter().filter(|_| ended_well) {
+                    self.broker.publish(self.broker.output(worker.stage, port), block);
+                }
+                let was_cut_off = matches!(asked, Some(Asked::Stop | Asked::Restart | Asked::Fault));
+                if !ended_well && (was_cut_off || !is_success) {
                     fed.iter().for_each(|&(queue, records)| self.broker.unconfirm(queue, records));
                 }
             }

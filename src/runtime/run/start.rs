@@ -15,7 +15,7 @@ use super::worker::{Exchange, Log, Tap, WorkerIo};
 use super::{RunLoop, Target};
 use crate::ipc::{Cutter, Framing};
 use crate::model::{Format, Mode, Record, Redirect, STDIN, STDOUT};
-use crate::runtime::supervisor::{Input, Worker};
+use crate::runtime::supervisor::{Input, Phase, Worker};
 use crate::sys::descriptor;
 
 /// Where standard error has its number.
@@ -55,7 +55,7 @@ impl Ends {
 impl Exchange {
     /// What stands in the place of one that was taken.
     pub(super) fn none() -> Self {
-        Self::Stream { window: StreamWindow::new(true), fed: Vec::new() }
+        Self::Stream { window: StreamWindow::new(true), fed: Vec::new(), last: Vec::new() }
     }
 }
 
@@ -138,9 +138,11 @@ impl RunLoop {
         let declared = &self.plan.stages[stage].stage;
         let now = Instant::now();
         match declared.mode {
-            Mode::Stream => {
-                Exchange::Stream { window: StreamWindow::new(declared.pool.max == 1), fed: Vec::new() }
-            }
+            Mode::Stream => Exchange::Stream {
+                window: StreamWindow::new(declared.pool.max == 1),
+                fed: Vec::new(),
+                last: Vec::new(),
+            },
             Mode::Map => Exchange::Map {
                 window: MapWindow::new(declared.prefetch.map(Into::into), now),
                 answered: 0,
@@ -290,7 +292,10 @@ impl RunLoop {
                     is_passing: false,
                 })?;
                 ends.descriptors.push((ours, number));
-                if rest.from.is_some() || rest.to.is_some() {
+                // An end that nobody will come for is closed at once, so that the worker sees that.
+                let other = if is_from { pipe.to } else { pipe.from };
+                let is_awaited = !matches!(self.supervisor.stage(other).phase, Phase::Over(_));
+                if is_awaited && (rest.from.is_some() || rest.to.is_some()) {
                     self.pipes.insert((position, worker.rank), rest);
                 }
             }

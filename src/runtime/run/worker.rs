@@ -44,6 +44,8 @@ pub(super) enum Exchange {
         window: StreamWindow,
         /// Records that it was given, by queue: unconfirmed, should it die.
         fed: Vec<(usize, u64)>,
+        /// By output port: a last record without its end. Whole only if its worker ends well.
+        last: Vec<(usize, Block)>,
     },
     Map {
         window: MapWindow,

@@ -23,6 +23,8 @@ pub(crate) enum Phase {
     /// For its dependencies.
     Waiting,
     Running,
+    /// Its workers are ended, to be started again together with others.
+    Restarting,
     /// Nothing is started any more; its workers are waited for.
     Ending(Outcome),
     Over(Outcome),
@@ -43,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) timeout: Option<Duration>,
     /// Positions of stages.
     pub(crate) depends_on: Vec<(usize, DependencyState)>,
+    /// Positions of this stage and of all that it feeds.
+    pub(crate) downstream: Vec<usize>,
 }
 
 impl Config {
@@ -67,6 +71,7 @@ impl Config {
             success_exit: stage.success_exit.clone(),
             timeout: stage.timeout,
             depends_on,
+            downstream: position.map(|position| downstream(plan, position)).unwrap_or_default(),
         }
     }
 
@@ -167,6 +172,11 @@ impl Stage {
         *self.exits.entry(exit.code()).or_default() += 1;
     }
 
+    /// Its workers are all started anew: none has started yet.
+    pub(crate) fn forget_starts(&mut self) {
+        self.started.fill(false);
+    }
+
     /// Whether each worker of the pool, at its least width, has started once.
     pub(crate) fn has_started(&self) -> bool {
         self.config.mode == Mode::Each
@@ -175,10 +185,9 @@ impl Stage {
 
     /// Whether a running stage has done its work.
     pub(crate) fn is_finished(&self) -> bool {
-        let at_rest = self.slots.iter().all(Slot::is_at_rest);
         match self.config.mode {
-            Mode::Stream => at_rest,
-            Mode::Map | Mode::Each => at_rest && self.work_done,
+            Mode::Stream => self.is_at_rest(),
+            Mode::Map | Mode::Each => self.is_at_rest() && self.work_done,
         }
     }
 
@@ -186,7 +195,29 @@ impl Stage {
     pub(crate) fn timeout_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::Running => Some(self.began_at? + self.config.timeout?),
-            Phase::Waiting | Phase::Ending(_) | Phase::Over(_) => None,
+            Phase::Waiting | Phase::Restarting | Phase::Ending(_) | Phase::Over(_) => None,
         }
     }
+
+    /// Whether no process is here and none will come by itself.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.slots.iter().all(Slot::is_at_rest)
+    }
+}
+
+/// A stage and all that it feeds, by queues and pipes.
+fn downstream(plan: &Plan, stage: usize) -> Vec<usize> {
+    let mut reached = vec![stage];
+    let mut next = 0;
+    while let Some(&from) = reached.get(next) {
+        next += 1;
+        let by_queue = plan.queues.iter().filter(|queue| queue.from.is_some_and(|port| port.stage == from));
+        let by_pipe = plan.pipes.iter().filter(|pipe| pipe.from == from).map(|pipe| pipe.to);
+        for to in by_queue.filter_map(|queue| Some(queue.to?.stage)).chain(by_pipe) {
+            if !reached.contains(&to) {
+                reached.push(to);
+            }
+        }
+    }
+    reached
 }
