@@ -46,6 +46,7 @@ use poller::{Poller, Ready, Token, Tokens};
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
 use stdio::{Stdin, Stdout};
+use tell::Events;
 use worker::{StderrTail, WorkerIo};
 
 use super::broker::{Broker, Consumer};
@@ -126,8 +127,7 @@ pub(crate) struct RunLoop {
     closed_early: Vec<Worker>,
     /// Why workers were killed that are to blame for it.
     faults: HashMap<Worker, String>,
-    events: Sender<Event>,
-    missed: u64,
+    events: Events,
     has_ended: bool,
 }
 
@@ -176,8 +176,7 @@ impl RunLoop {
             batch_since: vec![None; stages],
             closed_early: Vec::new(),
             faults: HashMap::new(),
-            events,
-            missed: 0,
+            events: Events::new(events),
             has_ended: false,
             plan: Arc::new(plan),
         };
@@ -195,16 +194,19 @@ impl RunLoop {
             self.turn(&mut ready);
         }
         let report = self.report();
-        let Self { launcher, events, missed, began_at, .. } = self;
+        let Self { launcher, events, began_at, .. } = self;
         // The launcher kills whatever is left, and waits for it.
         drop(launcher);
-        tell::tell_end(&events, missed, began_at, &report);
+        events.end(began_at.elapsed(), &report);
         report
     }
 
     fn turn(&mut self, ready: &mut Vec<Ready>) {
         let timeout = match self.readable.is_empty() {
-            true => self.deadline().map(|at| at.saturating_duration_since(Instant::now())),
+            true => {
+                let deadline = [self.deadline(), self.events.due()].into_iter().flatten().min();
+                deadline.map(|at| at.saturating_duration_since(Instant::now()))
+            }
             false => Some(std::time::Duration::ZERO),
         };
         ready.clear();
@@ -235,6 +237,7 @@ impl RunLoop {
         }
         self.keep_time();
         self.settle();
+        self.events.send_if_due();
     }
 
     fn note_ready(&mut self, event: Ready, target: Target) {
