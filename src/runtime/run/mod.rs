@@ -50,6 +50,7 @@ use poller::{Poller, Ready, Token, Tokens};
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
 use stdio::{Stdin, Stdout};
+use tell::Events;
 use worker::{StderrTail, WorkerIo};
 
 use super::broker::{Broker, Consumer};
@@ -150,8 +151,7 @@ pub(crate) struct RunLoop {
     moved_at: Instant,
     /// Nothing moves, and that was said.
     said_still: bool,
-    events: Sender<Event>,
-    missed: u64,
+    events: Events,
     has_ended: bool,
 }
 
@@ -204,8 +204,7 @@ impl RunLoop {
             has_moved: true,
             moved_at: Instant::now(),
             said_still: false,
-            events,
-            missed: 0,
+            events: Events::new(events),
             has_ended: false,
             plan: Arc::new(plan),
         };
@@ -223,16 +222,19 @@ impl RunLoop {
             self.turn(&mut ready);
         }
         let report = self.report();
-        let Self { launcher, events, missed, began_at, .. } = self;
+        let Self { launcher, events, began_at, .. } = self;
         // The launcher kills whatever is left, and waits for it.
         drop(launcher);
-        tell::tell_end(&events, missed, began_at, &report);
+        events.end(began_at.elapsed(), &report);
         report
     }
 
     fn turn(&mut self, ready: &mut Vec<Ready>) {
         let timeout = match self.readable.is_empty() {
-            true => self.deadline().map(|at| at.saturating_duration_since(Instant::now())),
+            true => {
+                let deadline = [self.deadline(), self.events.due()].into_iter().flatten().min();
+                deadline.map(|at| at.saturating_duration_since(Instant::now()))
+            }
             false => Some(std::time::Duration::ZERO),
         };
         ready.clear();
@@ -263,6 +265,7 @@ impl RunLoop {
         }
         self.keep_time();
         self.settle();
+        self.events.send_if_due();
     }
 
     fn note_ready(&mut self, event: Ready, target: Target) {
