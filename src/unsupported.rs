@@ -1,6 +1,6 @@
 //! What the language has and this version of the engine does not run yet.
 
-use crate::model::{Body, Pipeline, Place, Problem, RestartScope, Stage, StartMethod};
+use crate::model::{Body, Pipeline, Place, Problem, Stage, StartMethod};
 
 /// One problem for each key of the pipeline that cannot be run yet, at its place.
 ///
@@ -20,20 +20,6 @@ pub fn not_yet(pipeline: &Pipeline) -> Vec<Problem> {
 fn of_stage(stage: &Stage) -> Vec<Problem> {
     let mut problems = Vec::new();
     let at = |key| Place::StageKey(stage.name.clone(), key);
-    if stage.ready.is_some() {
-        problems.push(
-            problem(format!("the `ready` probe of stage `{}` is not in this version of mpflow", stage.name))
-                .at(at("ready"), "cannot be run yet")
-                .help("remove `ready`; a stage without it is ready as soon as its workers have started"),
-        );
-    }
-    if stage.restart.scope != RestartScope::Worker {
-        problems.push(
-            problem(format!("the restart scope of stage `{}` is not in this version of mpflow", stage.name))
-                .at(at("restart"), "only `scope: worker` can be run yet")
-                .help("write `scope: worker`, or leave it out"),
-        );
-    }
     match &stage.body {
         Body::Command(_) => {}
         Body::Python(target) => problems.push(

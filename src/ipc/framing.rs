@@ -42,6 +42,10 @@ impl Framing {
     ///
     /// A last record without its end counts as whole: the caller knows that nothing follows.
     pub(crate) fn front(self, bytes: &[u8], max_bytes: usize, max_records: u64) -> (usize, u64) {
+        if max_records == 1 && !bytes.is_empty() {
+            // Whatever follows it need not be looked at.
+            return (self.first(bytes), 1);
+        }
         let (length, records) = self.at_most(bytes, max_bytes, max_records);
         if records > 0 || bytes.is_empty() {
             return (length, records);
@@ -53,15 +57,10 @@ impl Framing {
         let within = &bytes[..bytes.len().min(max_bytes)];
         match self {
             Self::EndedBy(end) => {
-                let Some(last) = memrchr(end, within) else { return (0, 0) };
-                let records = count(end, &within[..=last]);
-                if records <= max_records {
-                    return (last + 1, records);
-                }
-                let nth = usize::try_from(max_records).unwrap_or(usize::MAX);
-                match nth.checked_sub(1).and_then(|nth| memchr_iter(end, within).nth(nth)) {
-                    Some(last) => (last + 1, max_records),
-                    None => (0, 0),
+                let Some(nth) = max_records.checked_sub(1) else { return (0, 0) };
+                match nth_end(end, within, nth) {
+                    Ok(last) => (last + 1, max_records),
+                    Err(records) => memrchr(end, within).map_or((0, 0), |last| (last + 1, records)),
                 }
             }
             Self::Length => {
@@ -76,6 +75,17 @@ impl Framing {
                 }
                 (length, records)
             }
+        }
+    }
+
+    /// How many bytes the first `records` records have; all of `bytes` where there are fewer.
+    pub(crate) fn bytes_of(self, bytes: &[u8], records: u64) -> usize {
+        match self {
+            Self::EndedBy(end) => match records.checked_sub(1) {
+                Some(nth) => nth_end(end, bytes, nth).map_or(bytes.len(), |last| last + 1),
+                None => 0,
+            },
+            Self::Length => self.at_most(bytes, usize::MAX, records).0,
         }
     }
 
@@ -135,6 +145,25 @@ fn count(end: u8, bytes: &[u8]) -> u64 {
     memchr_iter(end, bytes).count() as u64
 }
 
+/// Where the `nth` end is, from 0, or how many there are when they are fewer. Counting goes many times faster than
+/// stepping from end to end where records are short, so only the part that holds it is stepped through; what lies
+/// behind it is not read.
+fn nth_end(end: u8, bytes: &[u8], nth: u64) -> Result<usize, u64> {
+    /// Small beside a block, and large beside what one count costs to begin.
+    const PART_BYTES: usize = 2048;
+    let mut before = 0;
+    for (position, part) in bytes.chunks(PART_BYTES).enumerate() {
+        let ends = count(end, part);
+        if nth < before + ends {
+            let step = usize::try_from(nth - before).expect("fewer than a part has bytes");
+            let within = memchr_iter(end, part).nth(step).expect("it was just counted");
+            return Ok(position * PART_BYTES + within);
+        }
+        before += ends;
+    }
+    Err(before)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -152,12 +181,33 @@ mod tests {
     }
 
     #[test]
+    fn the_nth_end_is_found_in_whichever_part_it_lies() {
+        let bytes: Vec<u8> = (0..10_000u32).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+        let mut at = 0;
+        for (nth, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            at += line.len();
+            assert_eq!(nth_end(b'\n', &bytes, nth as u64), Ok(at - 1));
+        }
+        assert_eq!(nth_end(b'\n', &bytes, 10_000), Err(10_000));
+    }
+
+    #[test]
     fn at_least_one_record_goes_however_long_it_is() {
         assert_eq!(LINES.front(b"long line\nb\n", 3, 9), (10, 1));
         assert_eq!(LINES.front(b"a\nb\nc\n", 4, 9), (4, 2));
         assert_eq!(LINES.front(b"a\nb\nc\n", 99, 2), (4, 2));
         assert_eq!(LINES.front(b"no end", 2, 1), (6, 1));
         assert_eq!(LINES.front(b"", 2, 1), (0, 0));
+    }
+
+    #[test]
+    fn a_few_records_are_found_wherever_the_pieces_end() {
+        let bytes: Vec<u8> = (0..5000).flat_map(|i| format!("{:03}\n", i % 1000).into_bytes()).collect();
+        for records in [1, 2, 2047, 2048, 2049, 4096, 4097] {
+            let length = 4 * records as usize;
+            assert_eq!(LINES.front(&bytes, usize::MAX, records), (length, records));
+            assert_eq!(LINES.front(&bytes, length, u64::MAX), (length, records));
+        }
     }
 
     proptest! {

@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::edges;
 use super::ports::FAILED;
 use crate::graph::resolve::{Direction, End, Link, Net};
-use crate::model::{Mode, Place, Problem, STDIN, STDOUT};
+use crate::model::{Mode, Place, Problem, RestartPolicy, RestartScope, STDIN, STDOUT};
 
 pub(super) fn check(net: &Net<'_>, problems: &mut Vec<Problem>) {
     for link in net.links.iter().filter(|link| link.pipe().is_some()) {
         check_ends(net, link, problems);
         check_widths(net, link, problems);
+        check_restarts(net, link, problems);
     }
     check_sharing(net, problems);
 }
@@ -79,6 +80,39 @@ fn wrong_port(
 }
 
 /// Worker *i* is joined to worker *i*, so both pools have one fixed width.
+/// A kernel pipe dies with either of its ends: whoever restarts one end must restart the other.
+fn check_restarts(net: &Net<'_>, link: &Link<'_>, problems: &mut Vec<Problem>) {
+    let Some((from, to)) = link.stages() else { return };
+    for (position, other) in [(from, to), (to, from)] {
+        let stage = net.stage(position);
+        let restarts_both = match stage.restart.scope {
+            RestartScope::Pipeline => true,
+            RestartScope::Downstream => position == from,
+            RestartScope::Worker | RestartScope::Stage => false,
+        };
+        if stage.restart.policy == RestartPolicy::Never || restarts_both {
+            continue;
+        }
+        let other = &net.stage(other).name;
+        let problem = Problem::error(
+            "mpflow::pipe_restart",
+            format!(
+                "a worker of `{}` would restart with a pipe that `{other}` has the other end of",
+                stage.name
+            ),
+        );
+        problems.push(
+            problem
+                .at(Place::StageKey(stage.name.clone(), "restart"), format!("does not restart `{other}` with it"))
+                .at(Place::Edge(link.number), "ends with the worker")
+                .help(format!(
+                    "write `restart: never` for `{}`, or `restart: {{policy: …, scope: pipeline}}`, or use a queue",
+                    stage.name
+                )),
+        );
+    }
+}
+
 fn check_widths(net: &Net<'_>, link: &Link<'_>, problems: &mut Vec<Problem>) {
     let Some((from, to)) = link.stages() else { return };
     let (a, b) = (net.stage(from), net.stage(to));
@@ -157,6 +191,7 @@ fn shared_port(net: &Net<'_>, direction: Direction, end: End<'_>, links: &[&Link
 mod tests {
     use crate::graph::testing::{Build, places, pool, refused};
     use crate::model::{Mode, Place, Pool};
+    use crate::model::{RestartPolicy, RestartScope};
 
     fn three() -> Build {
         Build::new().stage("a").stage("b").stage("c")
@@ -209,5 +244,25 @@ mod tests {
         let problem = refused(wide(pool(4), pool(2)), "mpflow::pipe_width", "a pool of 4 to a pool of 2");
         assert_eq!(problem.labels.len(), 3);
         refused(wide(Pool { min: 1, max: 4 }, pool(4)), "mpflow::elastic_pool", "`a`");
+    }
+
+    #[test]
+    fn whoever_restarts_one_end_of_a_pipe_restarts_the_other() {
+        let with = |name: &'static str, scope| {
+            let restarts = move |stage: &mut crate::model::Stage| {
+                stage.restart.policy = RestartPolicy::OnFailure;
+                stage.restart.scope = scope;
+            };
+            let plain = |_: &mut crate::model::Stage| {};
+            match name {
+                "a" => Build::new().with("a", restarts).with("b", plain),
+                _ => Build::new().with("a", plain).with("b", restarts),
+            }
+            .pipe("a -> b")
+        };
+        refused(with("a", RestartScope::Worker), "mpflow::pipe_restart", "`a`");
+        refused(with("b", RestartScope::Downstream), "mpflow::pipe_restart", "`b`");
+        with("a", RestartScope::Downstream).accepted();
+        with("b", RestartScope::Pipeline).accepted();
     }
 }

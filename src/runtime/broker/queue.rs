@@ -178,12 +178,11 @@ impl Queue {
                 match self.when_full {
                     WhenFull::Block => return Some(block),
                     WhenFull::DropNewest => {
-                        self.count_in(&block);
-                        self.books.dropped += block.records * self.copies();
+                        self.drop_new(block);
                         return None;
                     }
                     WhenFull::DropOldest => {
-                        self.drop_oldest();
+                        self.make_room(&mut block);
                         continue;
                     }
                 }
@@ -247,13 +246,32 @@ impl Queue {
         }
     }
 
-    fn drop_oldest(&mut self) {
+    /// Makes room for all of a block by what has waited longest; of a block larger than the whole queue, only the
+    /// end stays. At once, since record by record the block would be read again for each.
+    fn make_room(&mut self, block: &mut Block) {
         let framing = self.framing;
-        for lane in &mut self.lanes {
-            if let Some(dropped) = lane.take(framing, 0, 1) {
-                self.books.dropped += dropped.records;
-            }
+        let surplus = block.records.saturating_sub(self.capacity).min(block.records - 1);
+        if surplus > 0 {
+            self.drop_new(block.take_records(framing, surplus));
         }
+        let room = self.capacity_bytes.saturating_sub(BLOCK_COST_BYTES);
+        while block.records > 1 && block.len() as u64 > room {
+            self.drop_new(block.take_records(framing, 1));
+        }
+        let fits = |queue: &Self| {
+            queue.records() + block.records <= queue.capacity && queue.bytes() + block.len() as u64 <= room
+        };
+        while self.records() > 0 && !fits(self) {
+            let fullest = self.lanes.iter_mut().max_by_key(|lane| (lane.records, lane.bytes));
+            let Some(dropped) = fullest.and_then(|lane| lane.take(framing, 0, 1)) else { break };
+            self.books.dropped += dropped.records;
+        }
+    }
+
+    /// Records that were dropped before they were stored.
+    fn drop_new(&mut self, block: Block) {
+        self.count_in(&block);
+        self.books.dropped += block.records * self.copies();
     }
 
     /// Takes records from the front of a lane: at most so much, but one record if there is one.

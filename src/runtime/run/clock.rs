@@ -17,7 +17,8 @@ impl RunLoop {
     /// When the loop has something to do though nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
-        [self.supervisor.deadline(), self.broker.next_due(), own].into_iter().flatten().min()
+        let probes = self.probe_deadline();
+        [self.supervisor.deadline(), self.broker.next_due(), own, probes].into_iter().flatten().min()
     }
 
     fn stage_deadline(&self, stage: usize) -> Option<Instant> {
@@ -62,6 +63,9 @@ impl RunLoop {
         }
         if self.supervisor.deadline().is_some_and(|at| at <= now) {
             self.inputs.push_back(Input::Tick);
+        }
+        if self.probe_deadline().is_some_and(|at| at <= now) {
+            self.probes_due(now);
         }
         if self.broker.next_due().is_some_and(|at| at <= now) {
             self.broker.wake_delayed(now);

@@ -133,7 +133,10 @@ impl Feed {
         if end.is_empty() && self.outgoing.len() == 1 {
             return nix::unistd::write(&self.fd, self.outgoing[0].rest());
         }
-        let blocks = self.outgoing.iter().take(MOST_SLICES).map(Outgoing::rest);
+        // Nothing follows a record without its end in the same call: the end is to come between them.
+        let whole =
+            self.outgoing.iter().position(|next| next.block.is_open).map_or(MOST_SLICES, |open| open + 1);
+        let blocks = self.outgoing.iter().take(whole.min(MOST_SLICES)).map(Outgoing::rest);
         let slices: Vec<IoSlice<'_>> = [end].into_iter().chain(blocks).map(IoSlice::new).collect();
         nix::sys::uio::writev(&self.fd, &slices)
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::RunLoop;
 use super::held::{self, Held};
-use super::read::{beginning, shown};
+use super::read::cut;
 use super::worker::Exchange;
 use crate::event::EventKind;
 use crate::ipc::{Block, Framing};
@@ -158,9 +158,9 @@ impl RunLoop {
             let fault = self.faults.remove(&worker);
             let failure = if fault.is_some() { Failure::Error } else { Failure::Death };
             let error = fault.unwrap_or_else(|| describe_end(&name, exit));
-            let record = self.record_at_work(worker);
+            let record = self.current_record(stage, rank);
             let verdict = self.broker.fail_current(stage, rank, failure, Instant::now());
-            self.judged(worker, &record, verdict, Some(exit), &error);
+            self.judged(worker, record, verdict, Some(exit), &error);
         }
         self.broker.give_back(stage, rank);
     }
@@ -282,54 +282,54 @@ impl RunLoop {
             Some(Exit::Signal(_)) if !self.faults.contains_key(&worker) => Failure::Death,
             _ => Failure::Error,
         };
-        let record = self.record_at_work(worker);
+        let record = self.current_record(worker.stage, worker.rank);
         let verdict = self.broker.fail_held(worker.stage, worker.rank, failure, Instant::now());
-        self.judged(worker, &record, verdict, exit, &error);
+        self.judged(worker, record, verdict, exit, &error);
         self.pump_leases(worker.stage);
     }
 
     // ---- verdicts
 
-    /// The first record that a worker has not answered: what it worked on when it ended.
-    fn record_at_work(&self, worker: Worker) -> Vec<u8> {
-        let framing = self.broker.input_framing(worker.stage);
-        let Some(lease) = self.broker.leases(worker.stage, worker.rank).next() else { return Vec::new() };
+    /// The beginning of the record that a worker is working on.
+    fn current_record(&self, stage: usize, rank: usize) -> String {
+        let Some(lease) = self.broker.leases(stage, rank).next() else { return String::new() };
+        let framing = self.broker.input_framing(stage);
         let answered = usize::try_from(lease.answered).unwrap_or(usize::MAX);
-        let record = framing.records(&lease.block.data).nth(answered);
-        record.map(|record| framing.body(record).to_vec()).unwrap_or_default()
+        let record = framing.records(&lease.block.data).nth(answered).unwrap_or_default();
+        cut(framing.body(record))
     }
 
     fn judged(
         &mut self,
         worker: Worker,
-        record: &[u8],
+        record: String,
         verdict: Option<Verdict>,
         exit: Option<Exit>,
         error: &str,
     ) {
         let Worker { stage, rank, .. } = worker;
+        let Some(verdict) = verdict else { return };
         let (attempts, retried) = match &verdict {
-            None => return,
-            Some(Verdict::Again { attempts, .. }) => (*attempts, true),
-            Some(Verdict::UsedUp(lease)) => (lease.attempts, false),
+            Verdict::Again { attempts, .. } => (*attempts, true),
+            Verdict::UsedUp(lease) => (lease.attempts, false),
         };
         self.tell(EventKind::RecordFailed {
             worker: self.worker_id(worker),
-            record: beginning(record),
+            record: record.clone(),
             error: error.to_owned(),
             attempts,
             retried,
         });
         match verdict {
-            None | Some(Verdict::Again { .. }) => {}
-            Some(Verdict::UsedUp(lease)) => {
+            Verdict::Again { .. } => {}
+            Verdict::UsedUp(lease) => {
                 let outputs = &self.plan.stages[stage].outputs;
                 if let Some(port) = outputs.iter().position(|port| port.name == FAILED) {
                     let documents = self.failed_documents(worker, &lease, exit, error);
                     self.broker.publish(self.broker.output(stage, port), documents);
                 } else if self.plan.stages[stage].stage.on_error == OnError::Fail {
                     let times = if attempts == 1 { String::new() } else { format!(", {attempts} times") };
-                    let reason = format!("{error}{times}, for the record {}", shown(record));
+                    let reason = format!("{error}{times}, for the record `{record}`");
                     let stderr = self.tails[stage][rank].lines();
                     self.inputs.push_back(Input::Fail { stage, rank: Some(rank), exit, reason, stderr });
                 }

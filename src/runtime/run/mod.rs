@@ -13,6 +13,7 @@
 //! | `start` | its descriptors, and the request to the launcher |
 //! | `read` | what workers write, cut and passed on |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
+//! | `ready` | whether workers are ready |
 //! | `settle` | what the cores say is done |
 //! | `clock` | deadlines that are not the supervisor's |
 //! | `tell` | events, snapshots, the report |
@@ -23,6 +24,7 @@ mod held;
 mod lease;
 mod poller;
 mod read;
+mod ready;
 mod recipe;
 mod settle;
 mod start;
@@ -64,6 +66,8 @@ pub(crate) enum Control {
     /// Stops or continues all workers; answered when the launcher was told.
     Pause(bool, Sender<()>),
     Snapshot(Sender<Snapshot>),
+    /// A probe has looked at a worker.
+    Probed(Worker, Result<(), String>),
 }
 
 /// What a token stands for.
@@ -76,6 +80,15 @@ enum Target {
     Feed { stage: usize, rank: usize, port: usize },
     Tap { stage: usize, rank: usize, port: usize },
     Log { stage: usize, rank: usize },
+    Notify { stage: usize, rank: usize },
+}
+
+/// Whose process it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Worker(Worker),
+    /// One look at whether this worker is ready.
+    Probe(Worker),
 }
 
 /// The two ends of one pipe of a pipe edge, until both workers have been started with them.
@@ -94,6 +107,8 @@ pub(crate) struct RunLoop {
     supervisor: Supervisor,
     launcher: Launcher,
     control: Receiver<Control>,
+    /// The other end, for threads that probe.
+    asks: Sender<Control>,
     wake: Arc<EventFd>,
     poller: Poller,
     tokens: Tokens<Target>,
@@ -103,7 +118,7 @@ pub(crate) struct RunLoop {
     recipes: Vec<Vec<Option<Arc<Recipe>>>>,
     tails: Vec<Vec<StderrTail>>,
     /// The launcher's numbers.
-    ids: HashMap<u64, Worker>,
+    ids: HashMap<u64, Owner>,
     next_id: u64,
     /// Ends that may have something to read, in turn.
     readable: VecDeque<Token>,
@@ -137,7 +152,7 @@ impl RunLoop {
         plan: Plan,
         run_id: String,
         launcher: Launcher,
-        control: Receiver<Control>,
+        (asks, control): (Sender<Control>, Receiver<Control>),
         wake: Arc<EventFd>,
         events: Sender<Event>,
     ) -> io::Result<Self> {
@@ -155,6 +170,7 @@ impl RunLoop {
             broker,
             launcher,
             control,
+            asks,
             wake,
             poller,
             tokens,
@@ -251,6 +267,7 @@ impl RunLoop {
             }
             Target::Stdin => self.stdin_is_readable(event.token),
             Target::Log { stage, rank } => self.read_log(stage, rank),
+            Target::Notify { stage, rank } => self.read_notify(stage, rank),
             Target::Launcher | Target::Wake => {}
         }
     }

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::poller::Token;
+use super::ready::Probing;
 use super::worker::{Exchange, WorkerIo};
 use super::{RunLoop, Target};
 use crate::event::EventKind;
@@ -98,9 +99,16 @@ impl RunLoop {
         {
             return self.fail_stage(stage, Some(rank), reason);
         }
+        if matches!(io.probe, Some(Probing::Log { .. })) {
+            let data = block.data.clone();
+            self.look_at_line(stage, rank, &data);
+        }
+        let Some(io) = self.workers[stage][rank].as_mut() else { return };
+        let Some(tap) = io.taps[port].as_ref() else { return };
         let producer = tap.producer;
         let is_stdout = self.plan.stages[stage].outputs[port].name == crate::model::STDOUT;
         match &mut io.exchange {
+            Exchange::Stream { last, .. } if block.is_open => last.push((port, block)),
             Exchange::Map { .. } if is_stdout => self.answered(stage, rank, port, framing, block),
             Exchange::Each { results, .. } if results.iter().any(|(of, _)| *of == port) => {
                 let held = results.iter_mut().find(|(of, _)| *of == port);
@@ -211,6 +219,7 @@ impl RunLoop {
         line.extend_from_slice(last);
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned();
         self.tails[stage][rank].push(&line);
+        self.look_at_line(stage, rank, line.as_bytes());
         let worker = self.plan.stages[stage].stage.worker_name(rank);
         self.tell(EventKind::Log { worker, line });
     }
@@ -238,19 +247,19 @@ pub(super) fn first_invalid(framing: Framing, block: &Block) -> Option<String> {
     })
 }
 
-/// The beginning of a record, for people, to stand in a sentence.
+/// The beginning of a record, for people, in backticks.
 pub(super) fn shown(record: &[u8]) -> String {
-    // Quotes stay as they are: JSON would be hard to read otherwise.
-    let text: String = beginning(record)
-        .chars()
-        .map(|char| if char.is_control() { char.escape_debug().to_string() } else { char.to_string() })
-        .collect();
-    format!("`{text}`")
+    format!("`{}`", cut(record))
 }
 
-/// The beginning of a record as text.
-pub(super) fn beginning(record: &[u8]) -> String {
+/// The beginning of a record as one line of text.
+pub(super) fn cut(record: &[u8]) -> String {
     let text = String::from_utf8_lossy(&record[..record.len().min(SHOWN_OF_A_RECORD)]);
     let more = if record.len() > SHOWN_OF_A_RECORD { "…" } else { "" };
-    format!("{}{more}", text.trim_end_matches('\n'))
+    // Quotes and backslashes stay as they are: a JSON record is to be found again by what is shown of it.
+    let escape = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        other => other.escape_debug().to_string(),
+    };
+    format!("{}{more}", text.trim_end_matches('\n').chars().map(escape).collect::<String>())
 }

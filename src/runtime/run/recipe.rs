@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::graph::StagePlan;
 use crate::model::{Body, Command, Mode, PerWorker, Piece, Record, Template};
-use crate::process::{Limit, Lookup, StartRequest, find_program};
+use crate::process::{Limit, Lookup, StartRequest, find_program, program_of_script};
 
 /// Names of variables that the engine sets itself begin so.
 const OWN_PREFIX: &str = "MPFLOW_";
@@ -77,6 +77,22 @@ impl Recipe {
             recipe.program = Some(recipe.look_up(&literal(first))?);
         }
         Ok(recipe)
+    }
+
+    /// The request for one look at whether a worker is ready: this command, where and as the worker runs.
+    pub(super) fn probe(&self, id: u64, command: &Command) -> Result<StartRequest, Refusal> {
+        let (argv, _) = templates(command, false, false);
+        let argv: Vec<Vec<u8>> = argv.iter().map(|template| literal(template).into_bytes()).collect();
+        let first = argv.first().ok_or("the command is empty")?;
+        let program = self.look_up(&String::from_utf8_lossy(first))?;
+        Ok(StartRequest {
+            id,
+            program: program.into_os_string().into_vec(),
+            argv,
+            env: self.env.clone(),
+            cwd: self.cwd.as_os_str().as_bytes().to_vec(),
+            ..StartRequest::default()
+        })
     }
 
     fn look_up(&self, name: &str) -> Result<PathBuf, Refusal> {
@@ -210,5 +226,15 @@ pub(crate) fn check(plan: &StagePlan) -> Result<(), Refusal> {
         (PerWorker::Same(_), Body::Command(PerWorker::Same(_))) => 1,
         _ => plan.stage.pool.max,
     };
-    (0..ranks).try_for_each(|rank| Recipe::new(plan, rank, &names).map(drop))
+    (0..ranks).try_for_each(|rank| {
+        let recipe = Recipe::new(plan, rank, &names)?;
+        // A shell would find out only when it runs.
+        if let Body::Command(command) = &plan.stage.body
+            && let Command::Shell(script) = command.get(rank)
+            && let Some(program) = program_of_script(script)
+        {
+            recipe.look_up(program)?;
+        }
+        Ok(())
+    })
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::feed::TakenBack;
 use super::worker::{Exchange, WorkerIo};
-use super::{Control, RunLoop};
+use super::{Control, Owner, RunLoop};
 use crate::event::EventKind;
 use crate::graph::Plan;
 use crate::ipc::Block;
@@ -108,7 +108,14 @@ impl RunLoop {
         }
         self.launcher.receive(&mut told);
         for notification in told {
-            let worker = |id| self.ids.get(&id).copied();
+            let notification = match self.hear_of_probe(notification) {
+                Some(notification) => notification,
+                None => continue,
+            };
+            let worker = |id| match self.ids.get(&id) {
+                Some(&Owner::Worker(worker)) => Some(worker),
+                Some(Owner::Probe(_)) | None => None,
+            };
             let input = match notification {
                 Notification::Started { id, pid } => worker(id).map(|worker| Input::Started { worker, pid }),
                 Notification::StartFailed { id, failure } => worker(id).map(|worker| Input::StartFailed {
@@ -154,6 +161,7 @@ impl RunLoop {
                 Control::Snapshot(answer) => {
                     let _ = answer.send(self.snapshot());
                 }
+                Control::Probed(worker, result) => self.probed(worker, result),
             }
         }
     }
@@ -175,6 +183,7 @@ impl RunLoop {
         let Some(io) = self.io(worker) else { return };
         io.is_started = true;
         self.check_outputs(worker);
+        self.begin_probe(worker);
         let ports = self.plan.stages[worker.stage].inputs.len();
         for port in 0..ports {
             self.pump(Consumer::Port { stage: worker.stage, port });
@@ -218,6 +227,7 @@ impl RunLoop {
         for token in feeds.chain(taps).chain(io.log.iter().map(|log| log.token)) {
             self.tokens.remove(token);
         }
+        self.end_probe(io.probe);
     }
 
     // ---- the end of a worker
@@ -235,8 +245,14 @@ impl RunLoop {
             }
         }
         match std::mem::replace(&mut io.exchange, Exchange::none()) {
-            Exchange::Stream { fed, .. } => {
-                if !is_success {
+            Exchange::Stream { fed, last, .. } => {
+                let ended_well = self.plan.stages[worker.stage].stage.success_exit.contains(&exit);
+                // What a worker had not finished when it was cut off is no record.
+                for (port, block) in last.into_iter().filter(|_| ended_well) {
+                    self.broker.publish(self.broker.output(worker.stage, port), block);
+                }
+                let was_cut_off = matches!(asked, Some(Asked::Stop | Asked::Restart | Asked::Fault));
+                if !ended_well && (was_cut_off || !is_success) {
                     fed.iter().for_each(|&(queue, records)| self.broker.unconfirm(queue, records));
                 }
             }

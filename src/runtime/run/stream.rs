@@ -6,9 +6,9 @@ use std::time::Instant;
 use super::RunLoop;
 use super::feed::Wrote;
 use super::worker::Exchange;
-use crate::model::Mode;
+use crate::model::{Mode, RestartPolicy};
 use crate::runtime::broker::{Consumer, Reason};
-use crate::runtime::supervisor::{Asked, Input, Worker};
+use crate::runtime::supervisor::{Asked, Input, Phase, Worker};
 use crate::sys::descriptor;
 
 impl RunLoop {
@@ -178,7 +178,10 @@ impl RunLoop {
 
     /// When all workers of a stage have closed this input, what feeds it is told at once, as SIGPIPE tells in a shell.
     fn close_consumer_if_nobody_reads(&mut self, stage: usize, port: usize) {
-        if self.mode(stage) != Mode::Stream {
+        // A worker that does not read any more may be about to die, and its successor would read.
+        let is_final = self.plan.stages[stage].stage.restart.policy == RestartPolicy::Never
+            && self.supervisor.stage(stage).phase == Phase::Running;
+        if self.mode(stage) != Mode::Stream || !is_final {
             return;
         }
         let workers: Vec<_> = self.workers[stage].iter().flatten().collect();

@@ -126,6 +126,7 @@ fn describe(phase: Phase) -> &'static str {
     match phase {
         Phase::Waiting => "waiting",
         Phase::Running => "running",
+        Phase::Restarting => "restarting",
         Phase::Ending(Outcome::Failed) | Phase::Over(Outcome::Failed) => "failed",
         Phase::Ending(_) => "stopping",
         Phase::Over(Outcome::Finished) => "finished",

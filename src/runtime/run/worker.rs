@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::feed::Feed;
 use super::held::Held;
 use super::poller::Token;
+use super::ready::Probing;
 use super::window::{MapWindow, StreamWindow};
 use crate::ipc::{Block, Cutter};
 use crate::runtime::broker::ProducerId;
@@ -44,6 +45,8 @@ pub(super) enum Exchange {
         window: StreamWindow,
         /// Records that it was given, by queue: unconfirmed, should it die.
         fed: Vec<(usize, u64)>,
+        /// By output port: a last record without its end. Whole only if its worker ends well.
+        last: Vec<(usize, Block)>,
     },
     Map {
         window: MapWindow,
@@ -79,6 +82,8 @@ pub(super) struct WorkerIo {
     pub(super) is_started: bool,
     /// Since when it has nothing to do.
     pub(super) idle_since: Option<Instant>,
+    /// How it is known to be ready, where its stage has a probe.
+    pub(super) probe: Option<Probing>,
     /// Records that it was given in all.
     pub(super) given: u64,
 }

@@ -13,6 +13,8 @@ pub(crate) enum Asked {
     Retire,
     /// Another takes its place: it has had as many records as it should.
     Replace,
+    /// It is restarted together with one that died.
+    Restart,
     /// Nobody wants what it makes.
     Unwanted,
     /// It held one record too long, or broke the exchange. The record is to blame, or the worker: the exit is not

@@ -23,6 +23,8 @@ pub(crate) enum Phase {
     /// For its dependencies.
     Waiting,
     Running,
+    /// Its workers are ended, to be started again together with others.
+    Restarting,
     /// Nothing is started any more; its workers are waited for.
     Ending(Outcome),
     Over(Outcome),
@@ -40,9 +42,13 @@ pub(crate) struct Config {
     pub(crate) restart: Restart,
     pub(crate) on_failure: OnFailure,
     pub(crate) success_exit: Vec<Exit>,
+    /// Its workers are ready when a probe says so, not when they have started.
+    pub(crate) has_probe: bool,
     pub(crate) timeout: Option<Duration>,
     /// Positions of stages.
     pub(crate) depends_on: Vec<(usize, DependencyState)>,
+    /// Positions of this stage and of all that it feeds.
+    pub(crate) downstream: Vec<usize>,
 }
 
 impl Config {
@@ -65,8 +71,10 @@ impl Config {
             restart: stage.restart,
             on_failure: stage.on_failure,
             success_exit: stage.success_exit.clone(),
+            has_probe: stage.ready.is_some(),
             timeout: stage.timeout,
             depends_on,
+            downstream: position.map(|position| downstream(plan, position)).unwrap_or_default(),
         }
     }
 
@@ -96,7 +104,11 @@ pub(crate) struct Stage {
     /// All that ever came to it is answered (leased stages).
     pub(crate) work_done: bool,
     /// All its workers have started.
+    pub(crate) is_started: bool,
+    /// All its workers are ready. A probe can take that back.
     pub(crate) is_ready: bool,
+    /// By rank: whether the worker is ready.
+    pub(crate) ready: Vec<bool>,
     /// A daemon: when it must have worked off what it was given.
     pub(crate) finish_by: Option<Instant>,
     pub(crate) began_at: Option<Instant>,
@@ -120,7 +132,9 @@ impl Stage {
             generations: vec![0; width],
             restarts: Restarts::default(),
             work_done: false,
+            is_started: false,
             is_ready: false,
+            ready: vec![false; width],
             finish_by: None,
             began_at: None,
             ended_at: None,
@@ -156,6 +170,7 @@ impl Stage {
 
     pub(crate) fn count_start(&mut self, rank: usize, now: Instant) {
         self.started[rank] = true;
+        self.ready[rank] = !self.config.has_probe;
         self.start_count += 1;
         self.most_live = self.most_live.max(self.live());
         self.began_at.get_or_insert(now);
@@ -167,18 +182,28 @@ impl Stage {
         *self.exits.entry(exit.code()).or_default() += 1;
     }
 
+    /// Its workers are all started anew: none has started yet.
+    pub(crate) fn forget_starts(&mut self) {
+        self.started.fill(false);
+    }
+
     /// Whether each worker of the pool, at its least width, has started once.
     pub(crate) fn has_started(&self) -> bool {
         self.config.mode == Mode::Each
             || self.started.iter().filter(|&&started| started).count() >= self.config.pool.min
     }
 
+    /// Whether the pool, at its least width, is ready.
+    pub(crate) fn has_become_ready(&self) -> bool {
+        let ready = self.ready.iter().filter(|&&ready| ready).count();
+        self.has_started() && (self.config.mode == Mode::Each || ready >= self.config.pool.min)
+    }
+
     /// Whether a running stage has done its work.
     pub(crate) fn is_finished(&self) -> bool {
-        let at_rest = self.slots.iter().all(Slot::is_at_rest);
         match self.config.mode {
-            Mode::Stream => at_rest,
-            Mode::Map | Mode::Each => at_rest && self.work_done,
+            Mode::Stream => self.is_at_rest(),
+            Mode::Map | Mode::Each => self.is_at_rest() && self.work_done,
         }
     }
 
@@ -186,7 +211,29 @@ impl Stage {
     pub(crate) fn timeout_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::Running => Some(self.began_at? + self.config.timeout?),
-            Phase::Waiting | Phase::Ending(_) | Phase::Over(_) => None,
+            Phase::Waiting | Phase::Restarting | Phase::Ending(_) | Phase::Over(_) => None,
         }
     }
+
+    /// Whether no process is here and none will come by itself.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.slots.iter().all(Slot::is_at_rest)
+    }
+}
+
+/// A stage and all that it feeds, by queues and pipes.
+fn downstream(plan: &Plan, stage: usize) -> Vec<usize> {
+    let mut reached = vec![stage];
+    let mut next = 0;
+    while let Some(&from) = reached.get(next) {
+        next += 1;
+        let by_queue = plan.queues.iter().filter(|queue| queue.from.is_some_and(|port| port.stage == from));
+        let by_pipe = plan.pipes.iter().filter(|pipe| pipe.from == from).map(|pipe| pipe.to);
+        for to in by_queue.filter_map(|queue| Some(queue.to?.stage)).chain(by_pipe) {
+            if !reached.contains(&to) {
+                reached.push(to);
+            }
+        }
+    }
+    reached
 }

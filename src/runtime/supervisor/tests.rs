@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::graph::testing::{Build, pool};
-use crate::model::{Dependency, Mode, Pool, RestartPolicy};
+use crate::model::{Dependency, Mode, Pool, RestartPolicy, RestartScope};
 
 /// A process of the pretended world.
 #[derive(Debug, Clone, Copy, Default)]
@@ -102,7 +102,16 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn plan(daemon: bool, always: bool, continues: bool) -> Plan {
+fn scope() -> impl Strategy<Value = RestartScope> {
+    prop_oneof![
+        Just(RestartScope::Worker),
+        Just(RestartScope::Stage),
+        Just(RestartScope::Downstream),
+        Just(RestartScope::Pipeline),
+    ]
+}
+
+fn plan(daemon: bool, always: bool, continues: bool, scope: RestartScope) -> Plan {
     let failure = if continues { OnFailure::Continue } else { OnFailure::Stop };
     Build::new()
         .with("source", |stage| {
@@ -115,11 +124,13 @@ fn plan(daemon: bool, always: bool, continues: bool) -> Plan {
             if always {
                 stage.restart.policy = RestartPolicy::Always;
             }
+            stage.restart.scope = scope;
         })
         .with("map", |stage| {
             stage.mode = Mode::Map;
             stage.pool = pool(2);
             stage.restart.policy = RestartPolicy::OnFailure;
+            stage.restart.scope = scope;
         })
         .with("each", |stage| {
             stage.mode = Mode::Each;
@@ -337,9 +348,10 @@ proptest! {
         daemon: bool,
         always: bool,
         continues: bool,
+        scope in scope(),
         ops in proptest::collection::vec(op(), 0..400),
     ) {
-        let mut world = World::new(&plan(daemon, always, continues));
+        let mut world = World::new(&plan(daemon, always, continues, scope));
         for op in ops {
             world.does(op);
         }
@@ -382,7 +394,7 @@ fn end(world: &mut World, stage: usize, code: i32) {
 
 #[test]
 fn a_stage_that_depends_on_one_that_failed_fails_and_names_it() {
-    let mut world = World::new(&plan(false, false, true));
+    let mut world = World::new(&plan(false, false, true, RestartScope::Worker));
     start_all(&mut world);
     end(&mut world, 0, 3);
     let reasons: Vec<&str> =
@@ -395,7 +407,7 @@ fn a_stage_that_depends_on_one_that_failed_fails_and_names_it() {
 
 #[test]
 fn a_process_that_is_stopped_while_it_starts_is_asked_as_soon_as_it_runs() {
-    let mut world = World::new(&plan(false, false, false));
+    let mut world = World::new(&plan(false, false, false, RestartScope::Worker));
     world.does(Op::Stop(Level::Terminate));
     assert!(world.processes.values().all(|process| !process.runs), "none had started");
     start_all(&mut world);

@@ -1,19 +1,22 @@
 //! The public face of a run: start it, watch it, stop it, wait for it.
 
+mod preflight;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+
+pub use preflight::preflight;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::event::Event;
 use crate::graph::Plan;
-use crate::model::{Body, Place, Problem, Redirect};
 use crate::process::Launcher;
 use crate::report::{Report, Snapshot};
-use crate::runtime::run::{Control, RunLoop, check_stage};
+use crate::runtime::run::{Control, RunLoop};
 use crate::runtime::supervisor::Level;
 
 /// Whether [`init`] has run in this process.
@@ -82,7 +85,10 @@ impl Run {
         let (control, requests) = unbounded();
         let (sender, events) = bounded(EVENTS);
         let launcher = Launcher::start()?;
-        let run = RunLoop::new(plan, id.clone(), launcher, requests, Arc::clone(&wake), sender)?;
+        // After the launcher, whose limits are those of the workers.
+        preflight::raise_descriptor_limit();
+        let run =
+            RunLoop::new(plan, id.clone(), launcher, (control.clone(), requests), Arc::clone(&wake), sender)?;
         let thread = std::thread::Builder::new().name("mpflow-run".to_owned()).spawn(move || run.run())?;
         Ok(Self { id, control, wake, events, thread: Some(thread) })
     }
@@ -144,49 +150,5 @@ impl Drop for Run {
             self.stop(Stop::Kill);
             let _ = thread.join();
         }
-    }
-}
-
-/// What this machine lacks for a pipeline: missing programs, folders that cannot be entered. Nothing is started.
-pub fn preflight(plan: &Plan) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for stage in &plan.stages {
-        let name = &stage.stage.name;
-        let missing_cwd = stage.stage.cwd.all().iter().find_map(|cwd| Some((cwd, folder_error(cwd)?)));
-        if let Some((cwd, error)) = missing_cwd {
-            problems.push(
-                Problem::error("mpflow::cwd", format!("the working directory of `{name}` cannot be entered"))
-                    .at(Place::StageKey(name.clone(), "cwd"), format!("`{}`: {error}", cwd.display()))
-                    .help("make the folder, or name another in `cwd`"),
-            );
-            continue;
-        }
-        if let Some(Redirect::File(path)) = stage.stage.stdin.as_ref().map(|stdin| stdin.get(0))
-            && let Err(error) = std::fs::metadata(path)
-        {
-            problems.push(
-                Problem::error("mpflow::missing_file", format!("the input file of `{name}` cannot be read"))
-                    .at(Place::StageKey(name.clone(), "stdin"), format!("`{}`: {error}", path.display())),
-            );
-        }
-        if matches!(stage.stage.body, Body::Command(_))
-            && let Err(reason) = check_stage(stage)
-        {
-            problems.push(
-                Problem::error("mpflow::missing_program", format!("the command of `{name}` cannot be run"))
-                    .at(Place::StageKey(name.clone(), "command"), reason)
-                    .help("install the program, add its folder to PATH, or write its path"),
-            );
-        }
-    }
-    problems
-}
-
-fn folder_error(folder: &std::path::Path) -> Option<String> {
-    use nix::unistd::{AccessFlags, access};
-    match std::fs::metadata(folder) {
-        Err(error) => Some(error.to_string()),
-        Ok(metadata) if !metadata.is_dir() => Some("it is not a folder".to_owned()),
-        Ok(_) => access(folder, AccessFlags::X_OK).err().map(|error| error.desc().to_owned()),
     }
 }

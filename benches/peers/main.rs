@@ -1,0 +1,63 @@
+//! The engine beside its peers: `cargo bench` prints one table.
+//!
+//! Every row runs all its contenders in turn, round after round (A B C A B C …), since the speed of a machine
+//! drifts by more than the contenders differ. What counts is the ratio within a round; the table shows the median
+//! of the ratios and the least and the greatest. Each run is checked before its time counts.
+//!
+//! ```text
+//! cargo bench                     all rows
+//! cargo bench -- --quick map      smaller inputs, only the rows whose names hold `map`
+//! cargo bench -- --json           one JSON document instead of the table
+//! ```
+//!
+//! | file | part |
+//! |---|---|
+//! | `options` | the command line |
+//! | `contest` | rounds, ratios, targets |
+//! | `input` | generated files |
+//! | `engine` | runs of `mpflow`, and whether they did what they should |
+//! | `rows/` | one file for each kind of row: its peers and its targets |
+//! | `machine`, `table` | where it ran, and what came of it |
+
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
+
+mod contest;
+mod engine;
+mod input;
+mod machine;
+mod options;
+mod rows;
+mod table;
+
+use std::process::ExitCode;
+
+use contest::Context;
+use options::Options;
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    let context = Context::new(&options);
+    let before = machine::load();
+    let mut results = Vec::new();
+    for row in rows::all().into_iter().filter(|row| options.wants(row.name)) {
+        eprintln!("# {}", row.name);
+        match (row.make)(&context) {
+            Ok(contest) => results.push(contest.hold(row, options.rounds())),
+            Err(reason) => eprintln!("#   left out: {reason}"),
+        }
+    }
+    let about = machine::About::new(before);
+    if options.json {
+        println!("{}", table::json(&about, &results));
+    } else {
+        println!("{}", table::text(&about, &results));
+    }
+    let is_wrong = results.iter().any(|result| result.ours.is_err());
+    ExitCode::from(u8::from(is_wrong))
+}

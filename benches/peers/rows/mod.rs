@@ -1,0 +1,28 @@
+//! The rows: what is done, by whom, and what is to be reached. The targets are those of the project's design.
+
+mod each;
+mod idle;
+mod map;
+mod pipe;
+mod pool;
+mod whole;
+
+use crate::contest::Row;
+
+/// All rows, in the order of the table.
+pub(crate) fn all() -> Vec<Row> {
+    vec![
+        Row { name: "pool of 2 cat, 1 GB of text lines", make: pool::text },
+        Row { name: "the same, read by a source stage", make: pool::text_from_a_stage },
+        Row { name: "pool of 2 cat, 10 million short lines", make: pool::short },
+        Row { name: "pool of 2 mawk that compute", make: pool::computing },
+        Row { name: "pipe edge, 1 GB", make: pipe::pipe },
+        Row { name: "map, line in, line out, ordered", make: map::one },
+        Row { name: "map, pool of 2, ordered", make: map::two },
+        Row { name: "each, /bin/true for every line", make: each::captured },
+        Row { name: "each, /bin/true, nothing captured", make: each::uncaptured },
+        Row { name: "whole run of two tiny stages", make: whole::tiny },
+        Row { name: "memory, 2 idle workers", make: idle::two },
+        Row { name: "memory, 100 idle workers", make: idle::hundred },
+    ]
+}

@@ -1,0 +1,142 @@
+//! What can be known to fail before anything is started.
+
+use std::path::Path;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{AccessFlags, access, geteuid};
+
+use crate::graph::{Plan, StagePlan};
+use crate::model::{Body, Place, ProbeKind, Problem, Redirect};
+use crate::runtime::run::check_stage;
+
+/// Descriptors that a run needs besides those of its workers: standard ones, epoll, the launcher's socket, files of
+/// the program around it.
+const BASE_DESCRIPTORS: u64 = 32;
+
+/// What this machine lacks for a pipeline: missing programs, folders that cannot be entered, too few descriptors
+/// or processes. Nothing is started.
+pub fn preflight(plan: &Plan) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = plan.stages.iter().flat_map(of_stage).collect();
+    problems.extend(descriptors(plan));
+    problems.extend(processes(plan));
+    problems
+}
+
+fn folder_error(folder: &Path) -> Option<String> {
+    match std::fs::metadata(folder) {
+        Err(error) => Some(error.to_string()),
+        Ok(metadata) if !metadata.is_dir() => Some("it is not a folder".to_owned()),
+        Ok(_) => access(folder, AccessFlags::X_OK).err().map(|error| error.desc().to_owned()),
+    }
+}
+
+fn of_stage(stage: &StagePlan) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let name = &stage.stage.name;
+    let missing_cwd = stage.stage.cwd.all().iter().find_map(|cwd| Some((cwd, folder_error(cwd)?)));
+    if let Some((cwd, error)) = missing_cwd {
+        problems.push(
+            Problem::error("mpflow::cwd", format!("the working directory of `{name}` cannot be entered"))
+                .at(Place::StageKey(name.clone(), "cwd"), format!("`{}`: {error}", cwd.display()))
+                .help("make the folder, or name another in `cwd`"),
+        );
+    }
+    if let Some(Redirect::File(path)) = stage.stage.stdin.as_ref().map(|stdin| stdin.get(0))
+        && let Err(error) = std::fs::metadata(path)
+    {
+        problems.push(
+            Problem::error("mpflow::missing_file", format!("the input file of `{name}` cannot be read"))
+                .at(Place::StageKey(name.clone(), "stdin"), format!("`{}`: {error}", path.display())),
+        );
+    }
+    if let Some(ProbeKind::Log(pattern)) = stage.stage.ready.as_ref().map(|probe| &probe.kind)
+        && let Err(error) = regex::bytes::Regex::new(pattern)
+    {
+        let last = error.to_string().lines().last().unwrap_or_default().to_owned();
+        problems.push(
+            Problem::error(
+                "mpflow::invalid_regex",
+                format!("the `ready` probe of `{name}` is no regular expression"),
+            )
+            .at(Place::StageKey(name.clone(), "ready"), last)
+            .help("write it in the syntax of the `regex` crate: like Perl's, without look-around"),
+        );
+    }
+    if matches!(stage.stage.body, Body::Command(_))
+        && let Err(reason) = check_stage(stage)
+    {
+        problems.push(
+            Problem::error("mpflow::missing_program", format!("the command of `{name}` cannot be run"))
+                .at(Place::StageKey(name.clone(), "command"), reason)
+                .help("install the program, add its folder to PATH, or write its path"),
+        );
+    }
+    problems
+}
+
+/// The engine's own ends of a worker's streams.
+fn ends_of_a_worker(stage: &StagePlan) -> u64 {
+    let outputs = stage.outputs.iter().filter(|port| port.name != "failed").count();
+    // Standard error, where no edge takes it.
+    (stage.inputs.len() + outputs + 1) as u64
+}
+
+fn descriptors(plan: &Plan) -> Option<Problem> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    let of = |stage: &StagePlan| stage.stage.pool.max as u64 * ends_of_a_worker(stage);
+    // Both ends of a pipe edge wait in the engine until both of its workers have started.
+    let pipes = plan.pipes.iter().map(|pipe| plan.stages[pipe.from].stage.pool.max as u64 * 2);
+    let needed = BASE_DESCRIPTORS + plan.stages.iter().map(of).sum::<u64>() + pipes.sum::<u64>();
+    if needed <= hard {
+        return None;
+    }
+    let largest = plan.stages.iter().max_by_key(|stage| of(stage))?;
+    Some(
+        Problem::error(
+            "mpflow::too_many_descriptors",
+            format!("the pipeline needs up to {needed} descriptors, and this process may open {hard}"),
+        )
+        .at(
+            Place::StageKey(largest.stage.name.clone(), "pool"),
+            format!(
+                "{} workers with {} descriptors each are {} of them",
+                largest.stage.pool.max,
+                ends_of_a_worker(largest),
+                of(largest)
+            ),
+        )
+        .help(format!("make the pool narrower, or raise the limit: `ulimit -Hn {needed}`, as root")),
+    )
+}
+
+fn processes(plan: &Plan) -> Option<Problem> {
+    // The kernel does not hold root to this limit.
+    let (soft, _) = getrlimit(Resource::RLIMIT_NPROC).ok().filter(|_| !geteuid().is_root())?;
+    let needed: u64 = 2 + plan.stages.iter().map(|stage| stage.stage.pool.max as u64).sum::<u64>();
+    if needed <= soft {
+        return None;
+    }
+    let largest = plan.stages.iter().max_by_key(|stage| stage.stage.pool.max)?;
+    Some(
+        Problem::error(
+            "mpflow::too_many_processes",
+            format!("the pipeline needs up to {needed} processes, and this user may have {soft}"),
+        )
+        .at(
+            Place::StageKey(largest.stage.name.clone(), "pool"),
+            format!("{} of them are workers of this stage", largest.stage.pool.max),
+        )
+        .help(format!("make the pool narrower, or raise the limit: `ulimit -u {needed}`")),
+    )
+}
+
+/// Raises the soft limit of open descriptors to the hard one, for this process: the engine holds several for each
+/// worker.
+pub(super) fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!(%error, "cannot raise the limit of open descriptors");
+    }
+}

@@ -1,0 +1,70 @@
+//! The run is ended from outside.
+
+use std::time::Instant;
+
+use super::*;
+
+impl Supervisor {
+    pub(super) fn stop(&mut self, level: Level, now: Instant) {
+        if self.level.is_some_and(|current| current >= level) {
+            return;
+        }
+        self.level = Some(level);
+        self.emit(EventKind::Stopping { level: level.as_str().to_owned() });
+        match level {
+            Level::Drain => {
+                self.actions.push(Action::CloseSources);
+                for stage in 0..self.stages.len() {
+                    if self.stages[stage].config.is_source && !self.stages[stage].config.is_daemon {
+                        self.end_stage(stage, Outcome::Stopped, now);
+                    }
+                }
+            }
+            Level::Terminate => {
+                self.actions.push(Action::CloseSources);
+                self.end_all(now);
+            }
+            Level::Kill => {
+                self.actions.push(Action::CloseSources);
+                self.end_all(now);
+                for worker in self.live_workers() {
+                    self.kill(worker, "the run is killed");
+                }
+            }
+        }
+        self.say_who_is_waited_for();
+    }
+
+    pub(super) fn live_workers(&self) -> Vec<Worker> {
+        let workers = self.stages.iter().enumerate().flat_map(|(stage, state)| {
+            state.slots.iter().enumerate().filter_map(move |(rank, slot)| {
+                slot.process().map(|process| Worker { stage, rank, generation: process.generation })
+            })
+        });
+        workers.collect()
+    }
+
+    pub(super) fn say_who_is_waited_for(&mut self) {
+        /// Names shown at most.
+        const SHOWN: usize = 5;
+        let waited: Vec<String> = self
+            .live_workers()
+            .into_iter()
+            .filter(|worker| !self.stages[worker.stage].config.is_daemon)
+            .filter_map(|worker| {
+                let stage = &self.stages[worker.stage];
+                let pid = stage.slots[worker.rank].process()?.pid;
+                Some(format!("`{}` (pid {pid})", stage.config.worker_name(worker.rank)))
+            })
+            .collect();
+        if waited.is_empty() {
+            return;
+        }
+        let more = waited.len().saturating_sub(SHOWN);
+        let mut message = format!("waiting for {}", waited[..waited.len().min(SHOWN)].join(", "));
+        if more > 0 {
+            message.push_str(&format!(" and {more} more"));
+        }
+        self.emit(EventKind::Notice { message });
+    }
+}

@@ -1,0 +1,715 @@
+//! Real runs of `mpflow run`, for tests that read as sentences of the manual.
+//!
+//! Every run has a folder of its own, a report and an events file, and a watchdog: a run that hangs is killed, and the
+//! test fails with all that it printed. When a run has ended, two things are checked without being asked for: that
+//! the books of every edge balance, and that no process of it is left.
+
+#![allow(dead_code, reason = "every test file is a crate of its own and uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+pub(crate) use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+pub(crate) use serde_json::Value;
+use tempfile::TempDir;
+
+/// No run and no condition is waited for longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a run has started must be gone so soon after its end.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A variable that every process of a run inherits, unless its stage inherits nothing; then it has the run's id.
+const MARK: &str = "MPFLOWTEST_MARK";
+
+/// Output shown in a failure at most.
+const SHOWN: usize = 4000;
+
+/// A pipeline and the way it is run.
+pub(crate) struct Scenario {
+    folder: TempDir,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    prefix: Vec<String>,
+    stdin: Input,
+    holds_stdout: bool,
+    deadline: Duration,
+}
+
+enum Input {
+    Nothing,
+    Bytes(Vec<u8>),
+    Open,
+}
+
+impl Scenario {
+    /// This document, as `pipeline.yaml` in a folder of its own.
+    pub(crate) fn new(pipeline: impl AsRef<str>) -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("pipeline.yaml"), pipeline.as_ref()).unwrap();
+        Self {
+            folder,
+            args: Vec::new(),
+            env: Vec::new(),
+            prefix: Vec::new(),
+            stdin: Input::Nothing,
+            holds_stdout: false,
+            deadline: DEADLINE,
+        }
+    }
+
+    /// One more file in the folder.
+    pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        fs::write(self.path(name), content).unwrap();
+        self
+    }
+
+    /// A program in the folder: a script with its interpreter in the first line.
+    pub(crate) fn program(self, name: &str, script: &str) -> Self {
+        let this = self.file(name, script);
+        fs::set_permissions(this.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+        this
+    }
+
+    /// What is written to the standard input of `mpflow`, then its end. Without this it is `/dev/null`.
+    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Input::Bytes(bytes.into());
+        self
+    }
+
+    /// The test itself writes to `mpflow`'s standard input: [`Running::stdin`].
+    pub(crate) fn open_stdin(mut self) -> Self {
+        self.stdin = Input::Open;
+        self
+    }
+
+    /// The test itself reads `mpflow`'s standard output: [`Running::stdout`].
+    pub(crate) fn hold_stdout(mut self) -> Self {
+        self.holds_stdout = true;
+        self
+    }
+
+    /// Further arguments of `mpflow run`.
+    pub(crate) fn args<const N: usize>(mut self, args: [&str; N]) -> Self {
+        self.args.extend(args.map(str::to_owned));
+        self
+    }
+
+    /// A variable of the environment that `mpflow` is started in.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts `mpflow` through a shell that does this first.
+    pub(crate) fn after(mut self, script: &str) -> Self {
+        self.prefix = ["/bin/sh", "-c", &format!("{script}\nexec \"$@\""), "sh"].map(str::to_owned).to_vec();
+        self
+    }
+
+    /// Starts `mpflow` through this program, which gets the command line as its last arguments.
+    pub(crate) fn through<const N: usize>(mut self, prefix: [&str; N]) -> Self {
+        self.prefix = prefix.map(str::to_owned).to_vec();
+        self
+    }
+
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub(crate) fn run(self) -> Finished {
+        self.start().finish()
+    }
+
+    /// Starts it.
+    #[track_caller]
+    pub(crate) fn start(self) -> Running {
+        let mark = format!("{:016x}{:08x}", fastrand::u64(..), std::process::id());
+        let own = [env!("CARGO_BIN_EXE_mpflow"), "run", "pipeline.yaml"].map(str::to_owned);
+        let files = ["--report", "report.json", "--events", "events.ndjson"].map(str::to_owned);
+        let line: Vec<String> = self.prefix.into_iter().chain(own).chain(files).chain(self.args).collect();
+        let mut child = Command::new(&line[0])
+            .args(&line[1..])
+            .current_dir(&self.folder)
+            .env("LANG", "C.UTF-8")
+            .env_remove("LC_ALL")
+            .env_remove("MPFLOW_LOG")
+            .env(MARK, &mark)
+            .envs(self.env)
+            .stdin(if matches!(self.stdin, Input::Nothing) { Stdio::null() } else { Stdio::piped() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take();
+        let mut writer = None;
+        if let Input::Bytes(bytes) = self.stdin {
+            let mut stdin = stdin.take().unwrap();
+            // A run that has enough closes its input; that is for its own messages to say.
+            writer = Some(thread::spawn(move || drop(stdin.write_all(&bytes))));
+        }
+        let mut held = child.stdout.take();
+        let out = match self.holds_stdout {
+            true => Collected::default(),
+            false => Collected::from(held.take().unwrap()),
+        };
+        let err = Collected::from(child.stderr.take().unwrap());
+        let deadline = Instant::now() + self.deadline;
+        Running {
+            folder: Some(self.folder),
+            child,
+            mark,
+            deadline,
+            stdin,
+            stdout: held,
+            out,
+            err,
+            writer,
+            status: None,
+        }
+    }
+}
+
+/// Bytes that a thread gathers.
+#[derive(Default)]
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Collected {
+    fn from(mut source: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::clone(&bytes);
+        let thread = thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                match source.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(count) => shared.lock().unwrap().extend_from_slice(&buffer[..count]),
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(_) => return,
+                }
+            }
+        });
+        Self { bytes, thread: Some(thread) }
+    }
+
+    fn so_far(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap().clone()
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        std::mem::take(&mut self.bytes.lock().unwrap())
+    }
+}
+
+/// A run that goes on. Dropped, it is killed with all that it started.
+pub(crate) struct Running {
+    folder: Option<TempDir>,
+    child: Child,
+    mark: String,
+    deadline: Instant,
+    /// Where the test writes it itself.
+    pub(crate) stdin: Option<ChildStdin>,
+    /// Where the test reads it itself.
+    pub(crate) stdout: Option<ChildStdout>,
+    out: Collected,
+    err: Collected,
+    writer: Option<JoinHandle<()>>,
+    status: Option<ExitStatus>,
+}
+
+impl Running {
+    /// The engine's process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().try_into().unwrap()
+    }
+
+    /// The engine's child, which starts the workers.
+    #[track_caller]
+    pub(crate) fn launcher_pid(&self) -> i32 {
+        let engine = self.pid();
+        self.wait_until("the start of the launcher", || children(engine).into_iter().next())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.as_ref().unwrap().path().join(name)
+    }
+
+    /// What has come on standard output so far.
+    pub(crate) fn output(&self) -> Vec<u8> {
+        self.out.so_far()
+    }
+
+    /// What has come on standard error so far.
+    pub(crate) fn messages(&self) -> String {
+        String::from_utf8_lossy(&self.err.so_far()).into_owned()
+    }
+
+    /// The events so far.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        read_events(&self.path("events.ndjson"))
+    }
+
+    /// Waits until `look` finds something.
+    #[track_caller]
+    pub(crate) fn wait_until<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(Instant::now() < self.deadline, "{what} did not happen\n{}", self.told());
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits for an event of this kind.
+    #[track_caller]
+    pub(crate) fn wait_for_event(&self, kind: &str) -> Value {
+        self.wait_for(kind, |_| true)
+    }
+
+    /// Waits for an event of this kind about this worker or stage.
+    #[track_caller]
+    pub(crate) fn wait_for_event_of(&self, kind: &str, who: &str) -> Value {
+        self.wait_for(kind, |event| event["worker"] == who || event["stage"] == who)
+    }
+
+    /// Waits for an event of this kind that is as wanted.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, kind: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_until(&format!("event `{kind}`"), || {
+            self.events().into_iter().find(|event| event["event"] == kind && is_wanted(event))
+        })
+    }
+
+    /// Waits for a file in the folder that has a whole line in it, and gives its text.
+    #[track_caller]
+    pub(crate) fn wait_for_file(&self, name: &str) -> String {
+        let path = self.path(name);
+        self.wait_until(&format!("file `{name}`"), || {
+            fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n'))
+        })
+    }
+
+    /// Waits until so many lines have come on standard output.
+    #[track_caller]
+    pub(crate) fn wait_for_lines(&self, count: usize) {
+        self.wait_until(&format!("{count} lines of output"), || {
+            let lines = self.out.bytes.lock().unwrap().iter().filter(|&&byte| byte == b'\n').count();
+            (lines >= count).then_some(())
+        });
+    }
+
+    /// Waits until standard error has this in it.
+    #[track_caller]
+    pub(crate) fn wait_for_message(&self, part: &str) {
+        self.wait_until(&format!("message `{part}`"), || self.messages().contains(part).then_some(()));
+    }
+
+    /// Sends a signal to the engine alone.
+    pub(crate) fn signal(&self, signal: Signal) -> &Self {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+        self
+    }
+
+    /// SIGINT, and waits until it is known to have been heard: two that wait at one time are one.
+    #[track_caller]
+    pub(crate) fn interrupt(&self, said: &str) -> &Self {
+        self.signal(Signal::SIGINT).wait_for_message(said);
+        self
+    }
+
+    /// Waits for the end of the run and looks whether it left anything.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Finished {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() >= self.deadline {
+                let told = self.told();
+                self.destroy();
+                panic!("the run hangs\n{told}");
+            }
+            thread::sleep(LOOK);
+        };
+        self.status = Some(status);
+        self.check_census();
+        // Nobody is left that could hold them, but for one whom the census has missed.
+        while !(self.out.is_at_end() && self.err.is_at_end()) {
+            assert!(Instant::now() < self.deadline, "somebody holds the output of the run\n{}", self.told());
+            thread::sleep(LOOK);
+        }
+        drop(self.stdin.take());
+        drop(self.stdout.take());
+        if let Some(writer) = self.writer.take() {
+            writer.join().unwrap();
+        }
+        let report = fs::read(self.path("report.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or(Value::Null);
+        let finished = Finished {
+            status,
+            stdout: self.out.take(),
+            stderr: String::from_utf8_lossy(&self.err.take()).into_owned(),
+            events: self.events(),
+            report,
+            folder: self.folder.take().unwrap(),
+        };
+        finished.assert_books_balance();
+        finished
+    }
+
+    fn told(&self) -> String {
+        let events: Vec<String> = self.events().iter().rev().take(20).rev().map(Value::to_string).collect();
+        format!(
+            "--- standard output\n{}\n--- standard error\n{}\n--- last events\n{}",
+            cut(&String::from_utf8_lossy(&self.out.so_far())),
+            cut(&self.messages()),
+            events.join("\n")
+        )
+    }
+
+    /// Processes that the run has started, or that these have.
+    fn census(&self) -> Vec<String> {
+        let events = self.events();
+        let of_kind = |kind: &'static str| events.iter().filter(move |event| event["event"] == kind);
+        let mut marks = vec![format!("{MARK}={}", self.mark)];
+        marks.extend(
+            of_kind("run_started")
+                .filter_map(|event| Some(format!("MPFLOW_RUN_ID={}", event["run_id"].as_str()?))),
+        );
+        let groups: BTreeSet<i32> = of_kind("worker_started")
+            .filter_map(|event| i32::try_from(event["pid"].as_i64()?).ok())
+            .collect();
+        pids()
+            .filter(|&pid| pid != self.pid() || self.status.is_none())
+            .filter(|&pid| is_of_run(pid, &marks, &groups))
+            .map(|pid| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                format!("{pid}: {}", String::from_utf8_lossy(&line).replace('\0', " "))
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    fn check_census(&mut self) {
+        let until = Instant::now() + GONE_WITHIN;
+        loop {
+            let left = self.census();
+            if left.is_empty() {
+                return;
+            }
+            if Instant::now() >= until {
+                let told = self.told();
+                self.destroy();
+                panic!("processes of the run are left: {left:#?}\n{told}");
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Kills all there is.
+    fn destroy(&mut self) {
+        if self.status.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            self.status = Some(ExitStatus::from_raw(9));
+        }
+        for line in self.census() {
+            if let Some(pid) = line.split(':').next().and_then(|pid| pid.parse().ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.folder.is_some() {
+            self.destroy();
+        }
+    }
+}
+
+/// What a run left.
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+    /// `null` where there is none, as after a kill.
+    pub(crate) report: Value,
+    pub(crate) events: Vec<Value>,
+    folder: TempDir,
+}
+
+impl Finished {
+    /// Asserts that all went well.
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> Self {
+        self.ended(0)
+    }
+
+    /// Asserts the exit code of `mpflow run`.
+    #[track_caller]
+    pub(crate) fn ended(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{:?}\n{}", self.status, self.told());
+        self
+    }
+
+    /// Asserts that standard error has each of these in it.
+    #[track_caller]
+    pub(crate) fn said<const N: usize>(self, parts: [&str; N]) -> Self {
+        for part in parts {
+            assert!(self.stderr.contains(part), "`{part}` is missing\n{}", self.told());
+        }
+        self
+    }
+
+    /// Asserts that standard error has none of these in it.
+    #[track_caller]
+    pub(crate) fn never_said<const N: usize>(self, parts: [&str; N]) -> Self {
+        for part in parts {
+            assert!(!self.stderr.contains(part), "`{part}` was said\n{}", self.told());
+        }
+        self
+    }
+
+    /// Asserts what came on standard output.
+    #[track_caller]
+    pub(crate) fn wrote(self, expected: impl AsRef<[u8]>) -> Self {
+        let expected = expected.as_ref();
+        assert!(
+            self.stdout == expected,
+            "{} bytes were expected:\n{}\n{}",
+            expected.len(),
+            cut(&String::from_utf8_lossy(expected)),
+            self.told()
+        );
+        self
+    }
+
+    /// Asserts the lines of standard output, in any order.
+    #[track_caller]
+    pub(crate) fn wrote_lines<T: ToString>(self, expected: impl IntoIterator<Item = T>) -> Self {
+        let mut expected: Vec<String> = expected.into_iter().map(|line| line.to_string()).collect();
+        let mut found: Vec<String> = self.text().lines().map(str::to_owned).collect();
+        expected.sort_unstable();
+        found.sort_unstable();
+        let missing: Vec<&String> =
+            expected.iter().filter(|line| found.binary_search(line).is_err()).take(20).collect();
+        let unexpected: Vec<&String> =
+            found.iter().filter(|line| expected.binary_search(line).is_err()).take(20).collect();
+        assert!(
+            found == expected,
+            "{} lines instead of {}; missing: {missing:?}, unexpected: {unexpected:?}\n{}",
+            found.len(),
+            expected.len(),
+            self.told()
+        );
+        self
+    }
+
+    /// Standard output as text.
+    #[track_caller]
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+
+    /// A path in the folder of the run.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A file that the run left.
+    #[track_caller]
+    pub(crate) fn read(&self, name: &str) -> String {
+        match fs::read_to_string(self.path(name)) {
+            Ok(text) => text,
+            Err(error) => panic!("cannot read `{name}`: {error}\n{}", self.told()),
+        }
+    }
+
+    /// Whether the run left such a file.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    /// The books of an edge.
+    #[track_caller]
+    pub(crate) fn edge(&self, name: &str) -> Value {
+        self.part("edges", "edge", name)
+    }
+
+    /// What became of a stage.
+    #[track_caller]
+    pub(crate) fn stage(&self, name: &str) -> Value {
+        self.part("stages", "stage", name)
+    }
+
+    #[track_caller]
+    fn part(&self, list: &str, key: &str, name: &str) -> Value {
+        let parts = self.report[list].as_array().cloned().unwrap_or_default();
+        match parts.into_iter().find(|part| part[key] == name) {
+            Some(part) => part,
+            None => panic!("no {key} `{name}` in the report: {:#}", self.report),
+        }
+    }
+
+    /// The events of one kind.
+    pub(crate) fn events_of(&self, kind: &str) -> Vec<&Value> {
+        self.events.iter().filter(|event| event["event"] == kind).collect()
+    }
+
+    /// The first failure in the report.
+    pub(crate) fn failure(&self) -> &Value {
+        &self.report["outcome"]["failures"][0]
+    }
+
+    /// Records in = delivered + failed + dropped + discarded, for every edge.
+    #[track_caller]
+    pub(crate) fn assert_books_balance(&self) {
+        for edge in self.report["edges"].as_array().into_iter().flatten() {
+            let of = |key: &str| edge[key].as_u64().unwrap();
+            let discarded: u64 = edge["discarded"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|part| part["records"].as_u64().unwrap())
+                .sum();
+            let out = of("delivered") + of("failed") + of("dropped") + discarded;
+            assert_eq!(of("in"), out, "the books do not balance: {edge:#}\n{}", self.told());
+        }
+    }
+
+    /// All that the run printed, for a failure.
+    pub(crate) fn told(&self) -> String {
+        format!(
+            "--- standard output\n{}\n--- standard error\n{}\n--- report\n{:#}",
+            cut(&String::from_utf8_lossy(&self.stdout)),
+            cut(&self.stderr),
+            self.report
+        )
+    }
+}
+
+fn cut(text: &str) -> String {
+    if text.len() <= SHOWN {
+        return text.to_owned();
+    }
+    let (mut head, mut tail) = (SHOWN / 2, text.len() - SHOWN / 2);
+    while !text.is_char_boundary(head) {
+        head -= 1;
+    }
+    while !text.is_char_boundary(tail) {
+        tail += 1;
+    }
+    format!("{}\n… {} bytes …\n{}", &text[..head], tail - head, &text[tail..])
+}
+
+/// Whole lines only: the last may be on its way.
+fn read_events(path: &Path) -> Vec<Value> {
+    let bytes = fs::read(path).unwrap_or_default();
+    let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    bytes[..end]
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+/// All processes of this machine.
+fn pids() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn is_of_run(pid: i32, marks: &[String], groups: &BTreeSet<i32>) -> bool {
+    let Some((state, _, group)) = stat(pid) else { return false };
+    if state == 'Z' || state == 'X' {
+        return false;
+    }
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let mut variables = environment.split(|&byte| byte == 0);
+    if variables.any(|variable| marks.iter().any(|mark| variable == mark.as_bytes())) {
+        return true;
+    }
+    // A number that another test's run has got meanwhile is marked as its own.
+    let is_marked =
+        environment.split(|&byte| byte == 0).any(|variable| variable.starts_with(MARK.as_bytes()));
+    groups.contains(&group) && !is_marked
+}
+
+/// The state, the parent and the group of a process: fields 3 to 5 of `/proc/PID/stat`.
+fn stat(pid: i32) -> Option<(char, i32, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// Whether a process is there and is no zombie.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    stat(pid).is_some_and(|(state, ..)| state != 'Z' && state != 'X')
+}
+
+/// The children of a process.
+pub(crate) fn children(parent: i32) -> Vec<i32> {
+    pids().filter(|&pid| stat(pid).is_some_and(|(_, its_parent, _)| its_parent == parent)).collect()
+}
+
+/// A field of `/proc/PID/status`.
+#[track_caller]
+pub(crate) fn status_field(pid: i32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// Ticks of processor time that a process has used: fields 14 and 15 of `/proc/PID/stat`.
+#[track_caller]
+pub(crate) fn cpu_ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 1..].split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Some tests need Python; one that is missing is no riddle.
+#[track_caller]
+pub(crate) fn need_python() {
+    let found = Command::new("python3").arg("--version").output();
+    assert!(
+        found.is_ok_and(|output| output.status.success()),
+        "this test needs `python3`, which is not installed"
+    );
+}
+
+/// `1..=count`, a line each.
+pub(crate) fn numbers(count: u64) -> String {
+    (1..=count).map(|number| format!("{number}\n")).collect()
+}
