@@ -5,10 +5,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// No run takes longer.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// All of them. A file that is not listed here is not tested, and a test below says so.
 const PIPELINES: [&str; 12] = [
@@ -48,7 +56,7 @@ impl Ran {
 #[track_caller]
 fn run(name: &str, args: &[&str]) -> Ran {
     let tmp = TempDir::new().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_mpflow"))
+    let child = Command::new(env!("CARGO_BIN_EXE_mpflow"))
         .args(["run", &format!("pipelines/{name}.yaml")])
         .args(args)
         .current_dir(repository())
@@ -57,13 +65,31 @@ fn run(name: &str, args: &[&str]) -> Ran {
         .env("LANG", "C.UTF-8")
         .env_remove("MPFLOW_LOG")
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    let output = wait(child);
     let out = String::from_utf8(output.stdout).unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{}\n{out}{err}", output.status);
     assert!(err.contains(&format!("{name}: succeeded in")), "{err}");
     Ran { out, err, tmp }
+}
+
+/// Waits for the end of a run and for all that it writes. One that hangs is ended, and its test fails.
+fn wait(child: Child) -> Output {
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    let (ended, watch) = mpsc::channel::<()>();
+    let watchdog = thread::spawn(move || {
+        if watch.recv_timeout(DEADLINE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _ = kill(pid, Signal::SIGTERM);
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    watchdog.join().unwrap();
+    output
 }
 
 /// The words of a text as `word-count.yaml` counts them, the most frequent first.
