@@ -22,7 +22,7 @@ fn a_pipe_has_no_engine_in_between() {
     // The two ends are one pipe of the kernel's, and nobody else has it.
     let pipeline = "
         stages:
-          from: {command: 'readlink /proc/self/fd/1 > from.txt; echo x'}
+          from: {command: 'readlink /proc/self/fd/3 3>&1 > from.txt; echo x'}
           to: {command: 'readlink /proc/self/fd/0; cat'}
         edges: [{pipe: from -> to}]";
     let run = Scenario::new(pipeline).run().succeeded();

@@ -190,7 +190,8 @@ fn a_restarted_stream_worker_gets_the_records_that_its_predecessor_had_not_read(
             restart: {policy: on-failure, backoff: {initial: 5ms}}
         edges: [{queue: stdin -> work -> stdout}]";
     let run = Scenario::new(pipeline).stdin(numbers(5000)).run().succeeded().wrote(numbers(5000));
-    assert_eq!(run.edge("stdin -> work")["unconfirmed"], 1);
+    let edge = run.edge("stdin -> work");
+    assert_eq!((&edge["delivered"], &edge["unconfirmed"]), (&json!(5000), &json!(1)));
 }
 
 #[test]
@@ -348,7 +349,9 @@ fn every_result_of_a_map_stage_comes_once_whoever_is_killed(#[case] ordered: boo
         edges: [{{queue: stdin -> work -> stdout}}]"
     );
     let scenario = Scenario::new(pipeline).file("work.sh", COPY_AND_KILL).stdin(numbers(5000));
-    ["alive", "dead"].map(|folder| std::fs::create_dir(scenario.path(folder)).unwrap());
+    for folder in ["alive", "dead"] {
+        std::fs::create_dir(scenario.path(folder)).unwrap();
+    }
     let run = scenario.run().succeeded();
     let run = if ordered { run.wrote(numbers(5000)) } else { run.wrote_lines(1..=5000) };
     let edge = run.edge("stdin -> work");

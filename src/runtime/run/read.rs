@@ -8,8 +8,8 @@ use super::worker::{Exchange, WorkerIo};
 use super::{RunLoop, Target};
 use crate::event::EventKind;
 use crate::ipc::{Block, Cut, Framing, Oversize};
-use crate::model::Mode;
-use crate::runtime::supervisor::{Input, Worker};
+use crate::model::{Mode, RestartPolicy};
+use crate::runtime::supervisor::{Input, Phase, Worker};
 use crate::sys::descriptor;
 
 use super::window::LARGEST_PIPE;
@@ -152,6 +152,25 @@ impl RunLoop {
         self.tokens.remove(tap.token);
         let worker = io.worker;
         self.tell_if_outputs_ended(worker);
+        self.end_port_if_nobody_writes(stage, port);
+    }
+
+    /// When all workers of a stage have closed this output and live on, what it feeds is told at once, as the end of
+    /// file tells in a shell.
+    fn end_port_if_nobody_writes(&mut self, stage: usize, port: usize) {
+        let declared = &self.plan.stages[stage].stage;
+        let state = self.supervisor.stage(stage);
+        let is_final = declared.mode == Mode::Stream
+            && declared.restart.policy == RestartPolicy::Never
+            && !declared.pool.is_elastic()
+            && state.phase == Phase::Running;
+        let has_closed = |rank: usize| match &self.workers[stage][rank] {
+            Some(io) => io.is_started && io.taps[port].is_none(),
+            None => state.is_slot_done(rank),
+        };
+        if is_final && (0..self.workers[stage].len()).all(has_closed) {
+            self.broker.end_producer(self.broker.output(stage, port));
+        }
     }
 
     fn tell_if_outputs_ended(&mut self, worker: Worker) {

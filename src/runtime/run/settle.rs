@@ -49,8 +49,10 @@ impl View for Records<'_> {
     }
 
     fn has_closed_output(&self, stage: usize) -> bool {
-        (0..self.plan.stages[stage].outputs.len())
-            .any(|port| self.broker.is_unwanted(self.broker.output(stage, port)))
+        // Who reads a pipe is not the engine's to see: as in a shell, SIGPIPE itself tells that it has gone.
+        self.plan.pipes.iter().any(|pipe| pipe.from == stage && !pipe.duplex)
+            || (0..self.plan.stages[stage].outputs.len())
+                .any(|port| self.broker.is_unwanted(self.broker.output(stage, port)))
     }
 
     fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String> {
@@ -246,14 +248,18 @@ impl RunLoop {
     fn ended(&mut self, worker: Worker, exit: Exit, is_success: bool, asked: Option<Asked>) {
         let Some(mut io) = self.take_io(worker) else { return };
         let feeds: Vec<_> = io.feeds.iter_mut().map(Option::take).collect();
+        let mut unread = std::mem::take(&mut io.closed_feeds);
         for (port, feed) in feeds.into_iter().enumerate() {
             let Some(feed) = feed else { continue };
             self.tokens.remove(feed.token);
             if !self.is_leased_port(Consumer::Port { stage: worker.stage, port }) {
-                let broker = &self.broker;
-                let back = feed.take_back(|queue| broker.framing(queue));
-                self.take_back(worker, back, &mut io.exchange);
+                unread.push(feed);
             }
+        }
+        for feed in unread {
+            let broker = &self.broker;
+            let back = feed.take_back(|queue| broker.framing(queue));
+            self.take_back(worker, back, &mut io.exchange);
         }
         match std::mem::replace(&mut io.exchange, Exchange::none()) {
             Exchange::Stream { fed, last, .. } => {

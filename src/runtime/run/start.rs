@@ -88,6 +88,7 @@ impl RunLoop {
             worker,
             id,
             feeds: self.plan.stages[stage].inputs.iter().map(|_| None).collect(),
+            closed_feeds: Vec::new(),
             taps: self.plan.stages[stage].outputs.iter().map(|_| None).collect(),
             log: None,
             exchange: self.exchange(stage),

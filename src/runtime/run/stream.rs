@@ -165,7 +165,7 @@ impl RunLoop {
         let Some(feed) = io.feeds[port].take() else { return };
         self.tokens.remove(feed.token);
         if is_leased || feed.is_idle() && !descriptor::has_no_reader(feed.fd()) {
-            return;
+            return io.closed_feeds.extend(feed.closed());
         }
         let worker = io.worker;
         let mut exchange = std::mem::replace(&mut io.exchange, Exchange::none());

@@ -71,6 +71,8 @@ pub(super) struct WorkerIo {
     pub(super) id: u64,
     /// By the position of the input port.
     pub(super) feeds: Vec<Option<Feed>>,
+    /// Of a `stream` worker, feeds that were closed at their end: what it did not read of them can be taken back.
+    pub(super) closed_feeds: Vec<Feed>,
     /// By the position of the output port.
     pub(super) taps: Vec<Option<Tap>>,
     pub(super) log: Option<Log>,
