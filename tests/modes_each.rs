@@ -255,3 +255,21 @@ fn a_process_that_cannot_have_its_record_as_an_argument_fails_that_record_alone(
     let run = run.run().succeeded().wrote_lines(["one", "thr"]);
     assert_eq!(run.edge("stdin -> work")["failed"], 1);
 }
+
+#[test]
+fn records_that_came_before_the_stage_may_begin_are_done_when_it_does() {
+    // The gate opens when the numbers are all there, so nothing comes after it.
+    for batch in ["", ", batch: 7"] {
+        let pipeline = format!(
+            "\
+stages:
+  numbers: {{command: seq 1 20}}
+  gate: {{command: 'true', depends_on: {{numbers: finished}}}}
+  work: {{command: cat, mode: each, depends_on: {{gate: finished}}{batch}}}
+edges: [{{queue: numbers -> work -> stdout}}]
+"
+        );
+        let run = Scenario::new(pipeline).run().succeeded();
+        assert_eq!(run.text(), numbers(20));
+    }
+}

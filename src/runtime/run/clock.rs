@@ -18,7 +18,8 @@ impl RunLoop {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
         let closed_early = self.closed_early.iter().map(|&(_, at)| at).min();
-        let others = [self.broker.next_due(), own, self.probe_deadline(), closed_early];
+        let others =
+            [self.broker.next_due(), own, closed_early, self.probe_deadline(), self.still_deadline()];
         others.into_iter().chain([self.supervisor.deadline()]).flatten().min()
     }
 
@@ -59,6 +60,7 @@ impl RunLoop {
     /// Does what is due.
     pub(super) fn keep_time(&mut self) {
         let now = Instant::now();
+        self.watch_movement(now);
         let is_due = |&mut (_, at): &mut (Worker, Instant)| at <= now;
         for (worker, _) in self.closed_early.extract_if(.., is_due).collect::<Vec<_>>() {
             self.reads_no_more(worker);

@@ -16,6 +16,7 @@
 //! | `ready` | whether workers are ready |
 //! | `settle` | what the cores say is done |
 //! | `clock` | deadlines that are not the supervisor's |
+//! | `why` | who waits for what |
 //! | `tell` | events, snapshots, the report |
 
 mod clock;
@@ -31,6 +32,7 @@ mod start;
 mod stdio;
 mod stream;
 mod tell;
+mod why;
 mod window;
 mod worker;
 
@@ -48,6 +50,7 @@ use poller::{Poller, Ready, Token, Tokens};
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
 use stdio::{Stdin, Stdout};
+use tell::Events;
 use worker::{StderrTail, WorkerIo};
 
 use super::broker::{Broker, Consumer};
@@ -66,6 +69,8 @@ pub(crate) enum Control {
     /// Stops or continues all workers; answered when the launcher was told.
     Pause(bool, Sender<()>),
     Snapshot(Sender<Snapshot>),
+    /// Tells observers who waits for what.
+    Explain,
     /// A probe has looked at a worker.
     Probed(Worker, Result<(), String>),
 }
@@ -141,8 +146,12 @@ pub(crate) struct RunLoop {
     closed_early: Vec<(Worker, Instant)>,
     /// Why workers were killed that are to blame for it.
     faults: HashMap<Worker, String>,
-    events: Sender<Event>,
-    missed: u64,
+    /// Something has moved in this turn, and when something last did.
+    has_moved: bool,
+    moved_at: Instant,
+    /// Nothing moves, and that was said.
+    said_still: bool,
+    events: Events,
     has_ended: bool,
 }
 
@@ -192,8 +201,10 @@ impl RunLoop {
             batch_since: vec![None; stages],
             closed_early: Vec::new(),
             faults: HashMap::new(),
-            events,
-            missed: 0,
+            has_moved: true,
+            moved_at: Instant::now(),
+            said_still: false,
+            events: Events::new(events),
             has_ended: false,
             plan: Arc::new(plan),
         };
@@ -211,16 +222,19 @@ impl RunLoop {
             self.turn(&mut ready);
         }
         let report = self.report();
-        let Self { launcher, events, missed, began_at, .. } = self;
+        let Self { launcher, events, began_at, .. } = self;
         // The launcher kills whatever is left, and waits for it.
         drop(launcher);
-        tell::tell_end(&events, missed, began_at, &report);
+        events.end(began_at.elapsed(), &report);
         report
     }
 
     fn turn(&mut self, ready: &mut Vec<Ready>) {
         let timeout = match self.readable.is_empty() {
-            true => self.deadline().map(|at| at.saturating_duration_since(Instant::now())),
+            true => {
+                let deadline = [self.deadline(), self.events.due()].into_iter().flatten().min();
+                deadline.map(|at| at.saturating_duration_since(Instant::now()))
+            }
             false => Some(std::time::Duration::ZERO),
         };
         ready.clear();
@@ -251,6 +265,7 @@ impl RunLoop {
         }
         self.keep_time();
         self.settle();
+        self.events.send_if_due();
     }
 
     fn note_ready(&mut self, event: Ready, target: Target) {

@@ -41,6 +41,7 @@ impl RunLoop {
             // It stays readable, and comes back on the list when there is room.
             return;
         }
+        self.has_moved = true;
         let cut = match tap.cutter.read(tap.fd.as_fd(), &self.buffers) {
             Ok(Ok(cut)) => cut,
             Ok(Err(oversize)) => return self.too_long(stage, rank, port, &oversize),

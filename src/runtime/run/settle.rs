@@ -118,6 +118,7 @@ impl RunLoop {
             tracing::error!(%error, "cannot reach the launcher");
         }
         self.launcher.receive(&mut told);
+        self.moved();
         for notification in told {
             let notification = match self.hear_of_probe(notification) {
                 Some(notification) => notification,
@@ -172,6 +173,7 @@ impl RunLoop {
                 Control::Snapshot(answer) => {
                     let _ = answer.send(self.snapshot());
                 }
+                Control::Explain => self.explain("the run's state"),
                 Control::Probed(worker, result) => self.probed(worker, result),
             }
         }

@@ -189,6 +189,7 @@ impl RunLoop {
         for (queue, records) in wrote {
             self.broker.deliver(queue, records);
         }
+        self.has_moved = true;
         match result {
             Ok(Wrote::All | Wrote::Part) => {}
             Ok(Wrote::Closed) => self.close_stdout(),

@@ -76,6 +76,7 @@ impl RunLoop {
         let is_leased = self.is_leased_port(Consumer::Port { stage, port });
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let Some(feed) = io.feeds[port].as_mut() else { return };
+        self.has_moved = true;
         let mut wrote = Vec::new();
         let broker = &self.broker;
         let result = feed.write(|queue| broker.framing(queue), |queue, records| wrote.push((queue, records)));

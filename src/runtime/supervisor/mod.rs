@@ -165,7 +165,7 @@ pub(crate) enum Action {
     },
     /// The worker's outputs are held open by somebody else and no longer waited for.
     LetGo(Worker),
-    /// A slot of this `each` stage is free again.
+    /// A slot of this `each` stage is free: it has begun, or a process of it has ended.
     Wake {
         stage: usize,
     },

@@ -89,6 +89,9 @@ impl Supervisor {
             for rank in 0..self.stages[stage].config.pool.min {
                 self.start(stage, rank);
             }
+        } else {
+            // Records may have come while it waited, and none may come after.
+            self.actions.push(Action::Wake { stage });
         }
         true
     }
