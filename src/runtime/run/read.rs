@@ -165,7 +165,8 @@ impl RunLoop {
             && !declared.pool.is_elastic()
             && state.phase == Phase::Running;
         let has_closed = |rank: usize| match &self.workers[stage][rank] {
-            Some(io) => io.is_started && io.taps[port].is_none(),
+            // A last record without its end is judged by how its worker ends.
+            Some(io) => io.is_started && io.taps[port].is_none() && !io.exchange.has_last_of(port),
             None => state.is_slot_done(rank),
         };
         if is_final && (0..self.workers[stage].len()).all(has_closed) {

@@ -63,6 +63,13 @@ pub(super) enum Exchange {
     },
 }
 
+impl Exchange {
+    /// Whether a last record of this port waits for the end of its worker.
+    pub(super) fn has_last_of(&self, port: usize) -> bool {
+        matches!(self, Self::Stream { last, .. } if last.iter().any(|&(of, _)| of == port))
+    }
+}
+
 /// One process and its ends.
 #[derive(Debug)]
 pub(super) struct WorkerIo {
