@@ -20,13 +20,6 @@ pub fn not_yet(pipeline: &Pipeline) -> Vec<Problem> {
 fn of_stage(stage: &Stage) -> Vec<Problem> {
     let mut problems = Vec::new();
     let at = |key| Place::StageKey(stage.name.clone(), key);
-    if stage.ready.is_some() {
-        problems.push(
-            problem(format!("the `ready` probe of stage `{}` is not in this version of mpflow", stage.name))
-                .at(at("ready"), "cannot be run yet")
-                .help("remove `ready`; a stage without it is ready as soon as its workers have started"),
-        );
-    }
     match &stage.body {
         Body::Command(_) => {}
         Body::Python(target) => problems.push(

@@ -127,7 +127,7 @@ fn a_batch_is_at_most_so_many_records() {
 
 #[test]
 fn a_batch_is_at_most_so_many_bytes() {
-    let stage = "command: 'wc -c', batch: {size: 1000, bytes: 100}";
+    let stage = "command: 'wc -c', batch: {size: 1000, bytes: 100B}";
     let run = each(stage, "lines").stdin("123456789\n".repeat(50)).run().succeeded();
     let counts: Vec<u32> = run.text().lines().map(|line| line.trim().parse().unwrap()).collect();
     assert_eq!(counts, [100; 5]);
@@ -254,4 +254,22 @@ fn a_process_that_cannot_have_its_record_as_an_argument_fails_that_record_alone(
     let run = each(stage, "lines").stdin(format!("one\n{}\nthree\n", "x".repeat(300_000)));
     let run = run.run().succeeded().wrote_lines(["one", "thr"]);
     assert_eq!(run.edge("stdin -> work")["failed"], 1);
+}
+
+#[test]
+fn records_that_came_before_the_stage_may_begin_are_done_when_it_does() {
+    // The gate opens when the numbers are all there, so nothing comes after it.
+    for batch in ["", ", batch: 7"] {
+        let pipeline = format!(
+            "\
+stages:
+  numbers: {{command: seq 1 20}}
+  gate: {{command: 'true', depends_on: {{numbers: finished}}}}
+  work: {{command: cat, mode: each, depends_on: {{gate: finished}}{batch}}}
+edges: [{{queue: numbers -> work -> stdout}}]
+"
+        );
+        let run = Scenario::new(pipeline).run().succeeded();
+        assert_eq!(run.text(), numbers(20));
+    }
 }

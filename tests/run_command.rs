@@ -183,6 +183,26 @@ fn a_failing_stage_is_named_with_its_exit_and_its_last_words() {
 }
 
 #[test]
+fn a_record_that_fails_is_named_each_time() {
+    let pipeline = "\
+stages:
+  numbers: {command: \"echo one 'two\\\"'\"}
+  odd: {command: [test, '{}', '=', even], mode: each, retry: 2, on_error: skip}
+edges: [{queue: numbers -> odd}]
+";
+    let said = [
+        "record `one two\"` failed in worker `odd` (attempt 1): worker `odd` exited with 1; it is tried again",
+        "record `one two\"` failed in worker `odd` (attempt 2): worker `odd` exited with 1; its attempts are used up",
+    ];
+    let ended = Scenario::start(pipeline, &["--events", "events.ndjson"]).end().expect(0, &said);
+    let events = fs::read_to_string(ended.path("events.ndjson")).unwrap();
+    let failed = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let records: Vec<Value> = failed.filter(|event| event["event"] == "record_failed").collect();
+    assert_eq!(records.len(), 2);
+    assert!(records.iter().all(|event| event["record"] == "one two\""), "{events}");
+}
+
+#[test]
 fn the_events_file_tells_the_whole_run_a_document_a_line() {
     let ended = Scenario::start(FAILING, &["--events", "events.ndjson"]).end().expect(1, &[]);
     let text = fs::read_to_string(ended.path("events.ndjson")).unwrap();

@@ -84,7 +84,8 @@ impl Run {
         let launcher = Launcher::start()?;
         // After the launcher, whose limits are those of the workers.
         preflight::raise_descriptor_limit();
-        let run = RunLoop::new(plan, id.clone(), launcher, requests, Arc::clone(&wake), sender)?;
+        let run =
+            RunLoop::new(plan, id.clone(), launcher, (control.clone(), requests), Arc::clone(&wake), sender)?;
         let thread = std::thread::Builder::new().name("mpflow-run".to_owned()).spawn(move || run.run())?;
         Ok(Self { id, control, wake, events, thread: Some(thread) })
     }
@@ -122,6 +123,12 @@ impl Run {
         if self.ask(Control::Pause(paused, done)) {
             let _ = is_done.recv();
         }
+    }
+
+    /// Has the run tell its observers, by a [`crate::event::EventKind::Notice`], who waits for what: stages for their
+    /// dependencies, workers for their records, full edges for their readers. Returns at once.
+    pub fn explain(&self) {
+        self.ask(Control::Explain);
     }
 
     /// Waits for the end of the run. Nothing that it started is left when this returns.

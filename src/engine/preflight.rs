@@ -6,7 +6,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::graph::{Plan, StagePlan};
-use crate::model::{Body, Place, Problem, Redirect};
+use crate::model::{Body, Place, ProbeKind, Problem, Redirect};
 use crate::runtime::run::check_stage;
 
 /// Descriptors that a run needs besides those of its workers: standard ones, epoll, the launcher's socket, files of
@@ -47,6 +47,19 @@ fn of_stage(stage: &StagePlan) -> Vec<Problem> {
         problems.push(
             Problem::error("mpflow::missing_file", format!("the input file of `{name}` cannot be read"))
                 .at(Place::StageKey(name.clone(), "stdin"), format!("`{}`: {error}", path.display())),
+        );
+    }
+    if let Some(ProbeKind::Log(pattern)) = stage.stage.ready.as_ref().map(|probe| &probe.kind)
+        && let Err(error) = regex::bytes::Regex::new(pattern)
+    {
+        let last = error.to_string().lines().last().unwrap_or_default().to_owned();
+        problems.push(
+            Problem::error(
+                "mpflow::invalid_regex",
+                format!("the `ready` probe of `{name}` is no regular expression"),
+            )
+            .at(Place::StageKey(name.clone(), "ready"), last)
+            .help("write it in the syntax of the `regex` crate: like Perl's, without look-around"),
         );
     }
     if matches!(stage.stage.body, Body::Command(_))

@@ -13,9 +13,6 @@ pub(crate) enum Framing {
     Length,
 }
 
-/// Ends are counted in pieces of this size, so that taking a few records off a large block does not read all of it.
-const CHUNK_BYTES: usize = 8 << 10;
-
 /// Bytes of a length.
 pub(crate) const LENGTH_BYTES: usize = 4;
 
@@ -60,17 +57,11 @@ impl Framing {
         let within = &bytes[..bytes.len().min(max_bytes)];
         match self {
             Self::EndedBy(end) => {
-                let mut records = 0;
-                for (position, chunk) in within.chunks(CHUNK_BYTES).enumerate() {
-                    let here = count(end, chunk);
-                    if records + here >= max_records {
-                        let nth = usize::try_from(max_records - records).unwrap_or(usize::MAX);
-                        let last = nth.checked_sub(1).and_then(|nth| memchr_iter(end, chunk).nth(nth));
-                        return last.map_or((0, 0), |last| (position * CHUNK_BYTES + last + 1, max_records));
-                    }
-                    records += here;
+                let Some(nth) = max_records.checked_sub(1) else { return (0, 0) };
+                match nth_end(end, within, nth) {
+                    Ok(last) => (last + 1, max_records),
+                    Err(records) => memrchr(end, within).map_or((0, 0), |last| (last + 1, records)),
                 }
-                memrchr(end, within).map_or((0, 0), |last| (last + 1, records))
             }
             Self::Length => {
                 let (mut length, mut records) = (0, 0);
@@ -143,6 +134,25 @@ fn count(end: u8, bytes: &[u8]) -> u64 {
     memchr_iter(end, bytes).count() as u64
 }
 
+/// Where the `nth` end is, from 0, or how many there are when they are fewer. Counting goes many times faster than
+/// stepping from end to end where records are short, so only the part that holds it is stepped through; what lies
+/// behind it is not read.
+fn nth_end(end: u8, bytes: &[u8], nth: u64) -> Result<usize, u64> {
+    /// Small beside a block, and large beside what one count costs to begin.
+    const PART_BYTES: usize = 2048;
+    let mut before = 0;
+    for (position, part) in bytes.chunks(PART_BYTES).enumerate() {
+        let ends = count(end, part);
+        if nth < before + ends {
+            let step = usize::try_from(nth - before).expect("fewer than a part has bytes");
+            let within = memchr_iter(end, part).nth(step).expect("it was just counted");
+            return Ok(position * PART_BYTES + within);
+        }
+        before += ends;
+    }
+    Err(before)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -157,6 +167,17 @@ mod tests {
         assert_eq!(LINES.whole(b"abc"), (0, 0));
         assert_eq!(Framing::Length.whole(b"\x01\0\0\0a\x02\0\0\0b"), (5, 1));
         assert_eq!(Framing::Length.whole(b"\x01\0\0"), (0, 0));
+    }
+
+    #[test]
+    fn the_nth_end_is_found_in_whichever_part_it_lies() {
+        let bytes: Vec<u8> = (0..10_000u32).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+        let mut at = 0;
+        for (nth, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            at += line.len();
+            assert_eq!(nth_end(b'\n', &bytes, nth as u64), Ok(at - 1));
+        }
+        assert_eq!(nth_end(b'\n', &bytes, 10_000), Err(10_000));
     }
 
     #[test]

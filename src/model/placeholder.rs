@@ -48,6 +48,11 @@ pub struct Record<'a> {
 }
 
 impl Piece {
+    /// How it is written.
+    pub fn word(self) -> &'static str {
+        PLACEHOLDERS.iter().find(|(_, piece)| *piece == self).map_or("", |(word, _)| word)
+    }
+
     /// The environment variable that carries it to a shell.
     pub fn variable(self) -> &'static str {
         match self {
@@ -181,7 +186,7 @@ impl Template {
                     let variable = piece.variable();
                     match quoting.context() {
                         Context::Plain => script.push_str(&format!("\"${{{variable}}}\"")),
-                        Context::Double => script.push_str(&format!("${{{variable}}}")),
+                        Context::Double | Context::Arithmetic => script.push_str(&format!("${{{variable}}}")),
                         Context::Single => script.push_str(&format!("'\"${{{variable}}}\"'")),
                     }
                     quoting.word_goes_on();
@@ -189,6 +194,30 @@ impl Template {
             }
         }
         script
+    }
+
+    /// A placeholder that a shell would compute, `$(({} + 1))`: the script from its `$((` to the placeholder.
+    /// What a record holds must not come there: some shells run commands that stand in such an expression.
+    pub fn record_in_arithmetic(&self) -> Option<String> {
+        let mut quoting = Quoting::default();
+        let mut script = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => {
+                    quoting.read(literal);
+                    script.push_str(literal);
+                }
+                Part::Piece(piece) => {
+                    script.push_str(piece.word());
+                    if piece.reads_record() && quoting.context() == Context::Arithmetic {
+                        let start = script.rfind("$((").unwrap_or(0);
+                        return Some(script.split_off(start));
+                    }
+                    quoting.word_goes_on();
+                }
+            }
+        }
+        None
     }
 }
 
@@ -206,6 +235,7 @@ enum Context {
     Plain,
     Double,
     Single,
+    Arithmetic,
 }
 
 /// Follows the quoting of a POSIX shell script (POSIX.1-2017, XCU 2.2) through quotes, escapes, comments and
@@ -220,6 +250,8 @@ struct Quoting {
     /// Whether the next character would start a word, where `#` starts a comment.
     word_start: bool,
     after_dollar: bool,
+    /// The last two characters were `$(`: another parenthesis makes it an arithmetic expansion.
+    after_substitution: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,6 +261,8 @@ enum Frame {
     Double,
     Single,
     Backticks,
+    /// Within `$((…))`, and parentheses in it.
+    Arithmetic,
 }
 
 impl Default for Quoting {
@@ -239,6 +273,7 @@ impl Default for Quoting {
             comment: false,
             word_start: true,
             after_dollar: false,
+            after_substitution: false,
         }
     }
 }
@@ -253,6 +288,7 @@ impl Quoting {
             Frame::Plain | Frame::Backticks => Context::Plain,
             Frame::Double => Context::Double,
             Frame::Single => Context::Single,
+            Frame::Arithmetic => Context::Arithmetic,
         }
     }
 
@@ -260,6 +296,7 @@ impl Quoting {
         self.word_start = false;
         self.escaped = false;
         self.after_dollar = false;
+        self.after_substitution = false;
     }
 
     fn read(&mut self, text: &str) {
@@ -276,6 +313,7 @@ impl Quoting {
 
     fn read_char(&mut self, c: char) {
         let after_dollar = std::mem::take(&mut self.after_dollar);
+        let after_substitution = std::mem::take(&mut self.after_substitution);
         if self.comment {
             self.comment = c != '\n';
             self.word_start = true;
@@ -296,8 +334,14 @@ impl Quoting {
             (_, '`') => self.stack.push(Frame::Backticks),
             (_, '$') => self.after_dollar = true,
             (Frame::Double, '(') if !after_dollar => {}
+            (_, '(') if after_dollar => {
+                self.stack.push(Frame::Plain);
+                self.after_substitution = true;
+            }
+            (Frame::Arithmetic, '(') => self.stack.push(Frame::Arithmetic),
+            (_, '(') if after_substitution => self.stack.push(Frame::Arithmetic),
             (_, '(') => self.stack.push(Frame::Plain),
-            (Frame::Plain, ')') => self.pop(),
+            (Frame::Plain | Frame::Arithmetic, ')') => self.pop(),
             (Frame::Plain | Frame::Backticks, '#') if self.word_start => self.comment = true,
             _ => {}
         }
@@ -338,6 +382,21 @@ mod tests {
         assert_eq!(script(r#"echo "$(cat {})""#), r#"echo "$(cat "${MPFLOW_RECORD}")""#);
         assert_eq!(script("# it's\ncat {}"), "# it's\ncat \"${MPFLOW_RECORD}\"");
         assert_eq!(script(r#"echo \" {}"#), r#"echo \" "${MPFLOW_RECORD}""#);
+        assert_eq!(
+            script("echo \"$((({#} + 1) * 2)) {}\""),
+            "echo \"$(((${MPFLOW_SEQ} + 1) * 2)) ${MPFLOW_RECORD}\""
+        );
         assert_eq!(script("echo `cat {}` {#}"), "echo `cat \"${MPFLOW_RECORD}\"` \"${MPFLOW_SEQ}\"");
+    }
+    #[test]
+    fn a_record_that_a_shell_would_compute_is_found() {
+        let found = |text| Template::parse(text).record_in_arithmetic();
+        assert_eq!(found("echo $(({} + 1))").unwrap(), "$(({}");
+        assert_eq!(found("echo {} \"$((1 + $((2 * {/}))))\"").unwrap(), "$((2 * {/}");
+        assert_eq!(found("echo $(( (1 + {#}) * ({}) ))").unwrap(), "$(( (1 + {#}) * ({}");
+        for harmless in ["echo $(({#} + {%})) {}", "echo $((1 + $(wc -c < {})))", "(cd {}; echo '$(({}))' )"]
+        {
+            assert_eq!(found(harmless), None, "{harmless}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::sanitize::{block, for_terminal};
+use super::sanitize::{block, for_terminal, one_line};
 use super::{Colour, Look, duration};
 use crate::event::{Event, EventKind, WorkerId};
 
@@ -96,7 +96,8 @@ impl Messages {
                 };
                 let next = if *retried { "it is tried again" } else { "its attempts are used up" };
                 let text = format!(
-                    "record `{record}` failed in worker `{}` (attempt {attempts}): {error}; {next}{last}",
+                    "record `{}` failed in worker `{}` (attempt {attempts}): {error}; {next}{last}",
+                    one_line(record),
                     worker.worker
                 );
                 (if *retried { Colour::Yellow } else { Colour::Red }, text)

@@ -33,6 +33,16 @@ pub(super) fn for_terminal(line: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
+/// A text that stands in a sentence, on one line: what would end the line or move the cursor is written as an escape.
+pub(super) fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped =
+        |char: char| if char.is_control() { char.escape_debug().to_string() } else { char.to_string() };
+    Cow::Owned(text.chars().map(escaped).collect())
+}
+
 /// Text of one or more lines, each as [`for_terminal`] has it, those after the first set in.
 pub(super) fn block(text: &str) -> String {
     let lines: Vec<_> = text.trim_end().lines().map(for_terminal).collect();

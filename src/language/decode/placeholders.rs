@@ -18,6 +18,12 @@ const OWN_BRACES: [&str; 18] = [
 pub(super) fn check(reader: Reader<'_>, command: &PerWorker<Command>, node: &Node, mode: Mode, batch: bool) {
     // All workers have the same placeholders: they stand in the document, not in values.
     let command = command.get(0);
+    if mode == Mode::Each
+        && let Command::Shell(script) = command
+        && let Some(fragment) = Template::parse(script).record_in_arithmetic()
+    {
+        report_arithmetic(reader, &fragment, node);
+    }
     match mode {
         Mode::Each if batch => check_batch(reader, command, node),
         Mode::Each => {}
@@ -61,6 +67,17 @@ fn placeholder_word(word: &str) -> Option<(&str, bool)> {
         .map(|word| (word, false))
 }
 
+fn report_arithmetic(reader: Reader<'_>, fragment: &str, node: &Node) {
+    reader.report(
+        Finding::error(
+            code::PLACEHOLDER_IN_ARITHMETIC,
+            "a placeholder stands where the shell would compute what the record holds",
+        )
+        .at(place_of(reader, fragment, node), "some shells run commands that stand in such a text")
+        .help("take the record into a variable, check that it is a number, and compute with that: `n={}; … $((n + 1))`"),
+    );
+}
+
 fn check_batch(reader: Reader<'_>, command: &Command, node: &Node) {
     let texts = match command {
         Command::Shell(script) => std::slice::from_ref(script),
@@ -69,13 +86,7 @@ fn check_batch(reader: Reader<'_>, command: &Command, node: &Node) {
     let pieces: Vec<Piece> =
         texts.iter().flat_map(|text| Template::parse(text).pieces().collect::<Vec<_>>()).collect();
     let Some(piece) = pieces.into_iter().find(|piece| piece.reads_record()) else { return };
-    let word = match piece {
-        Piece::WithoutExtension => "{.}",
-        Piece::Basename => "{/}",
-        Piece::Dirname => "{//}",
-        Piece::Stem => "{/.}",
-        _ => "{}",
-    };
+    let word = piece.word();
     reader.report(
         Finding::error(
             code::PLACEHOLDER_IN_BATCH,

@@ -75,6 +75,8 @@ codes! {
     PLACEHOLDER_OUTSIDE_EACH = "placeholder_outside_each";
     /// A placeholder of one record stands in a stage that takes many at once.
     PLACEHOLDER_IN_BATCH = "placeholder_in_batch";
+    /// A placeholder of a record stands in an arithmetic expansion of a shell.
+    PLACEHOLDER_IN_ARITHMETIC = "placeholder_in_arithmetic";
     /// A file of variables cannot be read.
     ENV_FILE = "env_file";
     /// `--set` names a variable that the document never uses.

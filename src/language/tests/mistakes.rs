@@ -121,6 +121,7 @@ stages:
   a: {command: 'gzip {}'}
   b: {command: [convert, '{}', 'out.png'], mode: map}
   c: {command: 'gzip {}', mode: each, batch: 10}
+  d: {command: 'echo {} $(({} * 2))', mode: each}
 ";
 
     arrows: "

@@ -361,6 +361,11 @@ impl Broker {
         note(&mut self.changes.consumers, self.consumers[queue]);
     }
 
+    /// Records that were taken, and that nobody will have.
+    pub(crate) fn discard(&mut self, queue: usize, records: u64, reason: Reason) {
+        self.queues[queue].books.discard(reason, records);
+    }
+
     /// Whether a worker has had all that will ever come to this port.
     pub(crate) fn is_ended(&self, consumer: Consumer, rank: usize) -> bool {
         self.input_queues(consumer)
@@ -532,6 +537,11 @@ impl Broker {
 
     fn exchange_mut(&mut self, stage: usize) -> &mut Exchange {
         self.stages[stage].exchange.as_mut().expect("only leased stages are asked for their leases")
+    }
+
+    /// Whether all that ever came to this leased stage is given out or answered, and none will come.
+    pub(crate) fn has_given_all(&self, stage: usize) -> bool {
+        self.is_input_ended(stage) && !self.exchange(stage).has_waiting()
     }
 
     /// Whether every record that came to this leased stage is answered, and none will come.

@@ -184,6 +184,11 @@ impl Feed {
         }
     }
 
+    /// What is not written whole: records, by queue.
+    pub(super) fn unwritten(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.outgoing.iter().map(|next| (next.queue, next.block.records))
+    }
+
     /// The worker has ended: takes back what it did not get. `unread` are records that were written, counted as
     /// delivered, and that it had not begun to read; `unwritten` are those that were not written whole.
     pub(super) fn take_back(mut self, framing: impl Fn(usize) -> Framing) -> TakenBack {

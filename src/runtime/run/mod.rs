@@ -13,8 +13,10 @@
 //! | `start` | its descriptors, and the request to the launcher |
 //! | `read` | what workers write, cut and passed on |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
+//! | `ready` | whether workers are ready |
 //! | `settle` | what the cores say is done |
 //! | `clock` | deadlines that are not the supervisor's |
+//! | `why` | who waits for what |
 //! | `tell` | events, snapshots, the report |
 
 mod clock;
@@ -23,12 +25,14 @@ mod held;
 mod lease;
 mod poller;
 mod read;
+mod ready;
 mod recipe;
 mod settle;
 mod start;
 mod stdio;
 mod stream;
 mod tell;
+mod why;
 mod window;
 mod worker;
 
@@ -65,6 +69,10 @@ pub(crate) enum Control {
     /// Stops or continues all workers; answered when the launcher was told.
     Pause(bool, Sender<()>),
     Snapshot(Sender<Snapshot>),
+    /// Tells observers who waits for what.
+    Explain,
+    /// A probe has looked at a worker.
+    Probed(Worker, Result<(), String>),
 }
 
 /// What a token stands for.
@@ -77,6 +85,15 @@ enum Target {
     Feed { stage: usize, rank: usize, port: usize },
     Tap { stage: usize, rank: usize, port: usize },
     Log { stage: usize, rank: usize },
+    Notify { stage: usize, rank: usize },
+}
+
+/// Whose process it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Worker(Worker),
+    /// One look at whether this worker is ready.
+    Probe(Worker),
 }
 
 /// The two ends of one pipe of a pipe edge, until both workers have been started with them.
@@ -99,6 +116,8 @@ pub(crate) struct RunLoop {
     /// takes would wake this thread.
     is_launcher_full: bool,
     control: Receiver<Control>,
+    /// The other end, for threads that probe.
+    asks: Sender<Control>,
     wake: Arc<EventFd>,
     poller: Poller,
     tokens: Tokens<Target>,
@@ -108,7 +127,7 @@ pub(crate) struct RunLoop {
     recipes: Vec<Vec<Option<Arc<Recipe>>>>,
     tails: Vec<Vec<StderrTail>>,
     /// The launcher's numbers.
-    ids: HashMap<u64, Worker>,
+    ids: HashMap<u64, Owner>,
     next_id: u64,
     /// Ends that may have something to read, in turn.
     readable: VecDeque<Token>,
@@ -127,10 +146,15 @@ pub(crate) struct RunLoop {
     work_done: Vec<bool>,
     /// By stage: since when records wait that are too few for a batch.
     batch_since: Vec<Option<Instant>>,
-    /// `map` workers that do not read their input any more: to be seen to when they have not ended by the next turn.
-    closed_early: Vec<Worker>,
+    /// `map` workers that do not read their input any more, and by when they have ended if they are about to.
+    closed_early: Vec<(Worker, Instant)>,
     /// Why workers were killed that are to blame for it.
     faults: HashMap<Worker, String>,
+    /// Something has moved in this turn, and when something last did.
+    has_moved: bool,
+    moved_at: Instant,
+    /// Nothing moves, and that was said.
+    said_still: bool,
     events: Events,
     has_ended: bool,
 }
@@ -141,7 +165,7 @@ impl RunLoop {
         plan: Plan,
         run_id: String,
         launcher: Launcher,
-        control: Receiver<Control>,
+        (asks, control): (Sender<Control>, Receiver<Control>),
         wake: Arc<EventFd>,
         events: Sender<Event>,
     ) -> io::Result<Self> {
@@ -162,6 +186,7 @@ impl RunLoop {
             launcher_token,
             is_launcher_full: false,
             control,
+            asks,
             wake,
             poller,
             tokens,
@@ -183,6 +208,9 @@ impl RunLoop {
             batch_since: vec![None; stages],
             closed_early: Vec::new(),
             faults: HashMap::new(),
+            has_moved: true,
+            moved_at: Instant::now(),
+            said_still: false,
             events: Events::new(events),
             has_ended: false,
             plan: Arc::new(plan),
@@ -273,6 +301,7 @@ impl RunLoop {
             }
             Target::Stdin => self.stdin_is_readable(event.token),
             Target::Log { stage, rank } => self.read_log(stage, rank),
+            Target::Notify { stage, rank } => self.read_notify(stage, rank),
             Target::Launcher | Target::Wake => {}
         }
     }

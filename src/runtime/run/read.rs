@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::poller::Token;
+use super::ready::Probing;
 use super::worker::{Exchange, WorkerIo};
 use super::{RunLoop, Target};
 use crate::event::EventKind;
@@ -40,6 +41,7 @@ impl RunLoop {
             // It stays readable, and comes back on the list when there is room.
             return;
         }
+        self.has_moved = true;
         let cut = match tap.cutter.read(tap.fd.as_fd(), &self.buffers) {
             Ok(Ok(cut)) => cut,
             Ok(Err(oversize)) => return self.too_long(stage, rank, port, &oversize),
@@ -98,6 +100,12 @@ impl RunLoop {
         {
             return self.fail_stage(stage, Some(rank), reason);
         }
+        if matches!(io.probe, Some(Probing::Log { .. })) {
+            let data = block.data.clone();
+            self.look_at_line(stage, rank, &data);
+        }
+        let Some(io) = self.workers[stage][rank].as_mut() else { return };
+        let Some(tap) = io.taps[port].as_ref() else { return };
         let producer = tap.producer;
         let is_stdout = self.plan.stages[stage].outputs[port].name == crate::model::STDOUT;
         match &mut io.exchange {
@@ -212,6 +220,7 @@ impl RunLoop {
         line.extend_from_slice(last);
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned();
         self.tails[stage][rank].push(&line);
+        self.look_at_line(stage, rank, line.as_bytes());
         let worker = self.plan.stages[stage].stage.worker_name(rank);
         self.tell(EventKind::Log { worker, line });
     }

@@ -79,6 +79,22 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The request for one look at whether a worker is ready: this command, where and as the worker runs.
+    pub(super) fn probe(&self, id: u64, command: &Command) -> Result<StartRequest, Refusal> {
+        let (argv, _) = templates(command, false, false);
+        let argv: Vec<Vec<u8>> = argv.iter().map(|template| literal(template).into_bytes()).collect();
+        let first = argv.first().ok_or("the command is empty")?;
+        let program = self.look_up(&String::from_utf8_lossy(first))?;
+        Ok(StartRequest {
+            id,
+            program: program.into_os_string().into_vec(),
+            argv,
+            env: self.env.clone(),
+            cwd: self.cwd.as_os_str().as_bytes().to_vec(),
+            ..StartRequest::default()
+        })
+    }
+
     fn look_up(&self, name: &str) -> Result<PathBuf, Refusal> {
         match find_program(name, self.path.as_deref(), &self.cwd) {
             Lookup::Found(program) => Ok(program),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::feed::TakenBack;
 use super::worker::{Exchange, WorkerIo};
-use super::{Control, RunLoop};
+use super::{Control, Owner, RunLoop};
 use crate::event::EventKind;
 use crate::graph::Plan;
 use crate::ipc::Block;
@@ -28,7 +28,12 @@ impl View for Records<'_> {
     }
 
     fn holds_records(&self, stage: usize, rank: usize) -> bool {
-        self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > 0
+        let unended = match self.workers[stage][rank].as_ref().map(|io| &io.exchange) {
+            // It counts as an answer if its worker ends well, which is when this is asked.
+            Some(Exchange::Map { last: Some(_), .. }) => 1,
+            _ => 0,
+        };
+        self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > unended
     }
 
     fn lease_counts(&self, stage: usize, rank: usize) -> (u64, u64) {
@@ -37,6 +42,10 @@ impl View for Records<'_> {
             _ => 0,
         };
         (answered, self.broker.held(stage, rank))
+    }
+
+    fn has_had_all(&self, stage: usize, rank: usize) -> bool {
+        self.workers[stage][rank].as_ref().is_some_and(|io| io.has_had_all)
     }
 
     fn has_closed_output(&self, stage: usize) -> bool {
@@ -107,8 +116,16 @@ impl RunLoop {
             tracing::error!(%error, "cannot reach the launcher");
         }
         self.launcher.receive(&mut told);
+        self.moved();
         for notification in told {
-            let worker = |id| self.ids.get(&id).copied();
+            let notification = match self.hear_of_probe(notification) {
+                Some(notification) => notification,
+                None => continue,
+            };
+            let worker = |id| match self.ids.get(&id) {
+                Some(&Owner::Worker(worker)) => Some(worker),
+                Some(Owner::Probe(_)) | None => None,
+            };
             let input = match notification {
                 Notification::Started { id, pid } => worker(id).map(|worker| Input::Started { worker, pid }),
                 Notification::StartFailed { id, failure } => worker(id).map(|worker| Input::StartFailed {
@@ -154,6 +171,8 @@ impl RunLoop {
                 Control::Snapshot(answer) => {
                     let _ = answer.send(self.snapshot());
                 }
+                Control::Explain => self.explain("the run's state"),
+                Control::Probed(worker, result) => self.probed(worker, result),
             }
         }
     }
@@ -175,6 +194,7 @@ impl RunLoop {
         let Some(io) = self.io(worker) else { return };
         io.is_started = true;
         self.check_outputs(worker);
+        self.begin_probe(worker);
         let ports = self.plan.stages[worker.stage].inputs.len();
         for port in 0..ports {
             self.pump(Consumer::Port { stage: worker.stage, port });
@@ -218,6 +238,7 @@ impl RunLoop {
         for token in feeds.chain(taps).chain(io.log.iter().map(|log| log.token)) {
             self.tokens.remove(token);
         }
+        self.end_probe(io.probe);
     }
 
     // ---- the end of a worker

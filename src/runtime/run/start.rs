@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use super::feed::Feed;
 use super::held::Held;
+use super::ready::Probing;
 use super::recipe::Recipe;
 use super::window::{MapWindow, ONE_PAGE, StreamWindow};
 use super::worker::{Exchange, Log, Tap, WorkerIo};
-use super::{RunLoop, Target};
+use super::{Owner, RunLoop, Target};
 use crate::ipc::{Cutter, Framing};
-use crate::model::{Format, Mode, Record, Redirect, STDIN, STDOUT};
+use crate::model::{Format, Mode, ProbeKind, Record, Redirect, STDIN, STDOUT};
 use crate::runtime::supervisor::{Input, Phase, Worker};
 use crate::sys::descriptor;
 
@@ -39,12 +40,16 @@ impl Ends {
             STDOUT => 1,
             STDERR => 2,
             name => {
-                self.next = self.next.max(3) + 1;
-                let number = self.next - 1;
+                let number = self.free();
                 self.variables.push((format!("{variable}_{}", name.replace('-', "_")), number.to_string()));
                 number
             }
         }
+    }
+
+    fn free(&mut self) -> i32 {
+        self.next = self.next.max(3) + 1;
+        self.next - 1
     }
 
     fn has(&self, number: i32) -> bool {
@@ -88,13 +93,16 @@ impl RunLoop {
             exchange: self.exchange(stage),
             told_outputs_ended: false,
             input_closed: false,
+            has_had_all: false,
             is_started: false,
             idle_since: None,
+            probe: None,
             given: 0,
         };
         let opened = self
             .open_inputs(worker, &recipe, &mut io, &mut ends)
             .and_then(|()| self.open_outputs(worker, &mut io, &mut ends))
+            .and_then(|()| self.open_notify(worker, &mut io, &mut ends))
             .and_then(|()| self.open_pipes(worker, &mut ends))
             .and_then(|()| self.open_files(worker, &mut ends));
         if let Err(refusal) = opened {
@@ -115,7 +123,7 @@ impl RunLoop {
             return Err(Refusal::from(("cannot ask the launcher", error)));
         }
         self.tails[stage][rank].clear();
-        self.ids.insert(id, worker);
+        self.ids.insert(id, Owner::Worker(worker));
         self.workers[stage][rank] = Some(io);
         if self.mode(stage) == Mode::Each {
             self.give_each(worker, recipe.takes_record_as_argument());
@@ -255,6 +263,23 @@ impl RunLoop {
             io.log = Some(Log { fd: ours, token, line: Vec::new() });
             ends.descriptors.push((theirs, 2));
         }
+        Ok(())
+    }
+
+    /// The descriptor that a worker says by that it is ready, where it is asked to.
+    fn open_notify(&mut self, worker: Worker, io: &mut WorkerIo, ends: &mut Ends) -> Result<(), Refusal> {
+        let Worker { stage, rank, .. } = worker;
+        if self.plan.stages[stage].stage.ready.as_ref().is_none_or(|probe| probe.kind != ProbeKind::Notify) {
+            return Ok(());
+        }
+        let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
+        descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
+        let token = self.tokens.add(Target::Notify { stage, rank });
+        self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
+        let number = ends.free();
+        ends.variables.push(("MPFLOW_NOTIFY".to_owned(), number.to_string()));
+        ends.descriptors.push((theirs, number));
+        io.probe = Some(Probing::Notify { fd: ours, token });
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::feed::Wrote;
 use super::worker::Exchange;
 use crate::model::{Mode, RestartPolicy};
 use crate::runtime::broker::{Consumer, Reason};
-use crate::runtime::supervisor::{Asked, Input, Phase, Worker};
+use crate::runtime::supervisor::{Asked, Input, LET_GO_AFTER, Phase, Worker};
 use crate::sys::descriptor;
 
 impl RunLoop {
@@ -76,6 +76,7 @@ impl RunLoop {
         let is_leased = self.is_leased_port(Consumer::Port { stage, port });
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let Some(feed) = io.feeds[port].as_mut() else { return };
+        self.has_moved = true;
         let mut wrote = Vec::new();
         let broker = &self.broker;
         let result = feed.write(|queue| broker.framing(queue), |queue, records| wrote.push((queue, records)));
@@ -99,7 +100,7 @@ impl RunLoop {
                     feed.is_writable = false;
                     window.full(Instant::now());
                 }
-                if io.input_closed {
+                if io.input_closed || (io.has_had_all && port == 0) {
                     self.close_feed(stage, rank, port);
                 }
             }
@@ -150,7 +151,7 @@ impl RunLoop {
             Exchange::Map { .. } if port == 0 => {
                 // One that has ended is seen to: its leases are judged then. `fault` passes one that has.
                 self.close_feed(stage, rank, port);
-                self.closed_early.push(worker);
+                self.closed_early.push((worker, Instant::now() + LET_GO_AFTER));
             }
             Exchange::Map { .. } => self.close_feed(stage, rank, port),
         }

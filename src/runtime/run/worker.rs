@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::feed::Feed;
 use super::held::Held;
 use super::poller::Token;
+use super::ready::Probing;
 use super::window::{MapWindow, StreamWindow};
 use crate::ipc::{Block, Cutter};
 use crate::runtime::broker::ProducerId;
@@ -78,9 +79,13 @@ pub(super) struct WorkerIo {
     pub(super) told_outputs_ended: bool,
     /// Its input was brought to its end on purpose.
     pub(super) input_closed: bool,
+    /// A `map` worker to whose records nothing is added any more: their input, and it alone, is at its end.
+    pub(super) has_had_all: bool,
     pub(super) is_started: bool,
     /// Since when it has nothing to do.
     pub(super) idle_since: Option<Instant>,
+    /// How it is known to be ready, where its stage has a probe.
+    pub(super) probe: Option<Probing>,
     /// Records that it was given in all.
     pub(super) given: u64,
 }

@@ -93,6 +93,11 @@ pub(crate) enum Input {
     OutputsEnded {
         worker: Worker,
     },
+    /// A probe says whether this worker is ready.
+    Ready {
+        worker: Worker,
+        is_ready: bool,
+    },
     /// A record waits for a process in this slot of an `each` stage.
     Demand {
         stage: usize,
@@ -160,7 +165,7 @@ pub(crate) enum Action {
     },
     /// The worker's outputs are held open by somebody else and no longer waited for.
     LetGo(Worker),
-    /// A slot of this `each` stage is free again.
+    /// A slot of this `each` stage is free: it has begun, or a process of it has ended.
     Wake {
         stage: usize,
     },
@@ -184,6 +189,11 @@ pub(crate) trait View {
     fn lease_counts(&self, stage: usize, rank: usize) -> (u64, u64);
     /// Whether a port that its workers write to was closed since nobody wants it.
     fn has_closed_output(&self, stage: usize) -> bool;
+    /// Whether a worker of a `map` stage was told that nothing comes any more, since all that came had been given
+    /// out.
+    fn has_had_all(&self, _stage: usize, _rank: usize) -> bool {
+        false
+    }
     /// The last lines of a worker's standard error.
     fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String>;
 }
@@ -270,6 +280,11 @@ impl Supervisor {
                 if let Some(process) = self.process(worker) {
                     process.outputs_ended = true;
                     self.end_if_drained(worker, now, view);
+                }
+            }
+            Input::Ready { worker, is_ready } => {
+                if self.process(worker).is_some() {
+                    self.stages[worker.stage].ready[worker.rank] = is_ready;
                 }
             }
             Input::Demand { stage, rank } => {

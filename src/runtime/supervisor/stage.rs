@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::slot::Slot;
+use super::slot::{Process, Slot};
 use super::{Restarts, Worker};
 use crate::event::WorkerId;
 use crate::graph::{Plan, StagePlan};
@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) restart: Restart,
     pub(crate) on_failure: OnFailure,
     pub(crate) success_exit: Vec<Exit>,
+    /// Its workers are ready when a probe says so, not when they have started.
+    pub(crate) has_probe: bool,
     pub(crate) timeout: Option<Duration>,
     /// Positions of stages.
     pub(crate) depends_on: Vec<(usize, DependencyState)>,
@@ -69,6 +71,7 @@ impl Config {
             restart: stage.restart,
             on_failure: stage.on_failure,
             success_exit: stage.success_exit.clone(),
+            has_probe: stage.ready.is_some(),
             timeout: stage.timeout,
             depends_on,
             downstream: position.map(|position| downstream(plan, position)).unwrap_or_default(),
@@ -101,7 +104,11 @@ pub(crate) struct Stage {
     /// All that ever came to it is answered (leased stages).
     pub(crate) work_done: bool,
     /// All its workers have started.
+    pub(crate) is_started: bool,
+    /// All its workers are ready. A probe can take that back.
     pub(crate) is_ready: bool,
+    /// By rank: whether the worker is ready.
+    pub(crate) ready: Vec<bool>,
     /// A daemon: when it must have worked off what it was given.
     pub(crate) finish_by: Option<Instant>,
     pub(crate) began_at: Option<Instant>,
@@ -125,7 +132,9 @@ impl Stage {
             generations: vec![0; width],
             restarts: Restarts::default(),
             work_done: false,
+            is_started: false,
             is_ready: false,
+            ready: vec![false; width],
             finish_by: None,
             began_at: None,
             ended_at: None,
@@ -142,6 +151,11 @@ impl Stage {
     /// Processes that are here or on their way.
     pub(crate) fn live(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_live()).count()
+    }
+
+    /// The process in a slot.
+    pub(crate) fn process(&self, rank: usize) -> Option<&Process> {
+        self.slots[rank].process()
     }
 
     /// Whether a process may be started in this slot for a record.
@@ -161,6 +175,7 @@ impl Stage {
 
     pub(crate) fn count_start(&mut self, rank: usize, now: Instant) {
         self.started[rank] = true;
+        self.ready[rank] = !self.config.has_probe;
         self.start_count += 1;
         self.most_live = self.most_live.max(self.live());
         self.began_at.get_or_insert(now);
@@ -181,6 +196,12 @@ impl Stage {
     pub(crate) fn has_started(&self) -> bool {
         self.config.mode == Mode::Each
             || self.started.iter().filter(|&&started| started).count() >= self.config.pool.min
+    }
+
+    /// Whether the pool, at its least width, is ready.
+    pub(crate) fn has_become_ready(&self) -> bool {
+        let ready = self.ready.iter().filter(|&&ready| ready).count();
+        self.has_started() && (self.config.mode == Mode::Each || ready >= self.config.pool.min)
     }
 
     /// Whether a running stage has done its work.

@@ -42,13 +42,18 @@ impl Supervisor {
 
     pub(super) fn announce_ready(&mut self, stage: usize) -> bool {
         let state = &mut self.stages[stage];
-        if state.is_ready || !state.has_started() {
-            return false;
+        let before = (state.is_started, state.is_ready);
+        state.is_started |= state.has_started();
+        // Once ready, only a probe takes it back: a worker that is restarted without one is not waited for again.
+        let is_ready = state.has_become_ready() || (state.is_ready && !state.config.has_probe);
+        let became_ready = is_ready && !state.is_ready;
+        state.is_ready = is_ready;
+        let moved = before != (state.is_started, state.is_ready);
+        if became_ready {
+            let name = state.config.name.clone();
+            self.emit(EventKind::StageReady { stage: name });
         }
-        state.is_ready = true;
-        let name = state.config.name.clone();
-        self.emit(EventKind::StageReady { stage: name });
-        true
+        moved
     }
 
     pub(super) fn begin_stage(&mut self, stage: usize, now: Instant) -> bool {
@@ -70,7 +75,8 @@ impl Supervisor {
                     self.end_stage(stage, Outcome::Stopped, now);
                     return true;
                 }
-                (_, DependencyState::Started | DependencyState::Ready) => all_met &= dependency.is_ready,
+                (_, DependencyState::Started) => all_met &= dependency.is_started,
+                (_, DependencyState::Ready) => all_met &= dependency.is_ready,
                 (_, DependencyState::Finished) => all_met = false,
             }
         }
@@ -83,6 +89,9 @@ impl Supervisor {
             for rank in 0..self.stages[stage].config.pool.min {
                 self.start(stage, rank);
             }
+        } else {
+            // Records may have come while it waited, and none may come after.
+            self.actions.push(Action::Wake { stage });
         }
         true
     }

@@ -10,6 +10,7 @@ impl Supervisor {
         state.generations[rank] += 1;
         let generation = state.generations[rank];
         state.slots[rank] = Slot::Starting { generation, asked: None };
+        state.ready[rank] = false;
         self.actions.push(Action::Start(Worker { stage, rank, generation }));
     }
 
