@@ -61,6 +61,11 @@ impl Launcher {
         self.socket.as_fd()
     }
 
+    /// Whether requests wait for room in the socket.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
     /// Asks for a worker. Never waits; the descriptors are closed here once they have been sent.
     pub(crate) fn request_start(&mut self, mut request: StartRequest) -> io::Result<()> {
         let mut bytes = request.encode();
