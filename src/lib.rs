@@ -14,5 +14,5 @@ mod runtime;
 mod sys;
 mod unsupported;
 
-pub use engine::{Run, StartError, Stop, init, preflight};
+pub use engine::{Run, StartError, Stop, adopt_orphans, init, preflight};
 pub use unsupported::not_yet;

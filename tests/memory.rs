@@ -32,18 +32,15 @@ fn a_gigabyte_before_a_slow_consumer_does_not_lie_in_the_engine() {
 }
 
 #[test]
-fn millions_of_short_records_before_a_slow_map_stage_do_not_lie_in_the_engine() {
+fn millions_of_short_records_before_a_map_stage_do_not_lie_in_the_engine() {
     let pipeline = "
         stages:
           source: {command: [seq, '3000000']}
-          work: {command: 'sleep 0.3; . ./peak.sh; sed -u s/x/y/', mode: map, ordered: true, pool: 2, restart: never}
-        edges: [{queue: source -> work, capacity_bytes: 64MiB}, {queue: work -> last}]";
-    let pipeline = pipeline
-        .replace(
-            ". ./peak.sh; sed -u s/x/y/', mode: map, ordered: true, pool: 2, restart: never",
-            "cat', mode: map, ordered: true, pool: 2",
-        )
-        .replace("edges:", "  last: {command: 'tail -n 1; . ./peak.sh'}\n        edges:");
+          work: {command: cat, mode: map, ordered: true, pool: 2}
+          last: {command: 'tail -n 1; . ./peak.sh'}
+        edges:
+          - {queue: source -> work, capacity_bytes: 64MiB}
+          - {queue: work -> last}";
     let run = Scenario::new(pipeline).file("peak.sh", PEAK).run().succeeded();
     let lines: Vec<u64> = run.text().lines().map(|line| line.trim().parse().unwrap()).collect();
     assert_eq!(lines[0], 3_000_000);
@@ -55,16 +52,15 @@ fn held_output_of_an_each_stage_lies_in_a_file_and_not_in_the_engine() {
     let pipeline = "
         stages:
           work: {mode: each, command: 'yes {} | head -c 300000000'}
-          last: {command: 'wc -c; . ./peak.sh'}
+          last: {command: 'head -c 1000 > /dev/null; . ./memory.sh; wc -c'}
         edges: [{queue: stdin -> work -> last -> stdout}]";
-    let run = Scenario::new(pipeline)
-        .file("peak.sh", PEAK)
-        .stdin("0123456789012345678901234567890\n")
-        .run()
-        .succeeded();
+    // Pages of the file count for the kernel as resident while they are looked at; it may drop them at any time.
+    let memory = PEAK.replace("VmHWM", "RssAnon");
+    let record = "0123456789012345678901234567890\n";
+    let run = Scenario::new(pipeline).file("memory.sh", memory).stdin(record).run().succeeded();
     let lines: Vec<u64> = run.text().lines().map(|line| line.trim().parse().unwrap()).collect();
-    assert!(lines[0] >= 300_000_000);
-    assert!(lines[1] < BOUND, "the engine took {} KiB at its peak", lines[1]);
+    assert!(lines[0] < BOUND, "the engine took {} KiB", lines[0]);
+    assert!(lines[1] >= 299_000_000, "{lines:?}");
 }
 
 #[test]

@@ -33,6 +33,17 @@ pub fn init() {
     IS_INITIALISED.store(true, Ordering::Release);
 }
 
+/// Makes this process the parent of what a run leaves behind when its launcher is killed, so that it finds all of that
+/// and ends it. For programs that start no processes of their own, as `mpflow` itself is: in others it would end
+/// theirs too.
+///
+/// # Errors
+///
+/// The kernel's, which must be one older than Linux 3.4.
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(crate::process::adopt_orphans()?)
+}
+
 /// How strongly a run is to be ended. A stronger request replaces a weaker one; a weaker one changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {

@@ -133,10 +133,16 @@ impl Launcher {
     }
 }
 
-/// Nothing of the run is left when this returns: the launcher kills what there is, waits for it, and ends.
+impl Launcher {
+    /// Ends it: it kills what there is, waits for that, and ends. `false`: it was killed, and has not done so.
+    pub(crate) fn end(&mut self) -> bool {
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        self.process.wait().is_ok_and(|status| status.success())
+    }
+}
+
 impl Drop for Launcher {
     fn drop(&mut self) {
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
-        let _ = self.process.wait();
+        self.end();
     }
 }

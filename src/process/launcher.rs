@@ -35,6 +35,10 @@ pub(crate) fn become_launcher_if_asked() {
     std::process::exit(0);
 }
 
+/// Between two looks at groups whose leader has ended: at first, and at most.
+const FIRST_LOOK_MS: u16 = 5;
+const LAST_LOOK_MS: u16 = 640;
+
 /// One worker that has not ended with its whole group.
 struct Worker {
     id: u64,
@@ -50,6 +54,8 @@ struct Server {
     /// as the leader is not reaped or a child of ours is in the group.
     workers: HashMap<i32, Worker>,
     groups: HashMap<u64, i32>,
+    /// How long to wait before the next look at groups whose leader has ended; zero where there are none.
+    look_again_ms: u16,
     answers: Vec<u8>,
     /// Among the answers is one that is waited for.
     is_urgent: bool,
@@ -58,7 +64,7 @@ struct Server {
 
 /// How long, in milliseconds, the news that a process runs waits for the news that it has ended, where the engine
 /// has no use for the first alone.
-const PATIENCE_MS: u8 = 5;
+const PATIENCE_MS: u16 = 5;
 
 impl Server {
     fn new() -> Option<Self> {
@@ -85,6 +91,7 @@ impl Server {
             null,
             workers: HashMap::new(),
             groups: HashMap::new(),
+            look_again_ms: 0,
             answers: Vec::new(),
             is_urgent: false,
             buffer: vec![0; MAX_MESSAGE_BYTES],
@@ -98,12 +105,17 @@ impl Server {
                 PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            let patience = match self.answers.is_empty() {
-                true => PollTimeout::NONE,
-                false => PollTimeout::from(PATIENCE_MS),
+            // Answers that nobody waits for go with the next; groups are looked at now and then.
+            let told_by = if self.answers.is_empty() { 0 } else { PATIENCE_MS };
+            let patience = match [told_by, self.look_again_ms].into_iter().filter(|&wait| wait > 0).min() {
+                None => PollTimeout::NONE,
+                Some(wait) => PollTimeout::from(wait),
             };
             let Ok(count) = poll(&mut polled, patience) else { continue };
             let [asked, ended] = polled.map(|fd| fd.any().unwrap_or(true));
+            if count == 0 && self.look_again_ms > 0 {
+                self.look_at_lingering();
+            }
             // The ended first: their places are what the next start waits for.
             if ended {
                 // One signal stands for all that have ended so far; who ends from here on sends another.
@@ -211,7 +223,9 @@ impl Server {
                     let usage = Usage { cpu: ended.cpu, peak_memory_bytes: ended.peak_memory_bytes };
                     Answer::Exited { id, exit: Exit::from_code(ended.code), usage }.write(&mut self.answers);
                     self.is_urgent = true;
-                    self.end_if_empty(pid);
+                    if !self.end_if_empty(pid) {
+                        self.look_again_ms = FIRST_LOOK_MS;
+                    }
                 }
                 None => orphans_ended = true,
             }
@@ -220,27 +234,35 @@ impl Server {
             }
         }
         if orphans_ended {
-            let lingering: Vec<i32> = self
-                .workers
-                .iter()
-                .filter(|(_, worker)| worker.leader_ended)
-                .map(|(&group, _)| group)
-                .collect();
-            lingering.into_iter().for_each(|group| self.end_if_empty(group));
+            self.look_at_lingering();
         }
+    }
+
+    /// Looks again at the groups whose leader has ended. A member that ends tells so by its signal; nothing tells of
+    /// one that leaves for a session of its own, so that there is a look now and then, at growing intervals.
+    fn look_at_lingering(&mut self) {
+        let lingering: Vec<i32> =
+            self.workers.iter().filter(|(_, worker)| worker.leader_ended).map(|(&group, _)| group).collect();
+        for group in lingering {
+            self.end_if_empty(group);
+        }
+        let is_left = self.workers.values().any(|worker| worker.leader_ended);
+        self.look_again_ms =
+            if is_left { (self.look_again_ms * 2).clamp(FIRST_LOOK_MS, LAST_LOOK_MS) } else { 0 };
     }
 
     /// Members of a group whose leader has ended are, or descend from, children of ours: we are the subreaper.
     /// So the group is empty when no child of ours is in it, and while one is, its number cannot be reused.
-    fn end_if_empty(&mut self, group: i32) {
+    fn end_if_empty(&mut self, group: i32) -> bool {
         if reap::look_at_group(group) != Children::None {
-            return;
+            return false;
         }
         if let Some(worker) = self.workers.remove(&group) {
             self.groups.remove(&worker.id);
             Answer::GroupEnded { id: worker.id }.write(&mut self.answers);
             self.is_urgent = true;
         }
+        true
     }
 
     /// Sends what there is to say; `false` when the engine is gone.
@@ -300,7 +322,7 @@ fn children() -> Vec<i32> {
 }
 
 /// Field 4 of `/proc/PID/stat`; the name before it may hold anything, so count from its last parenthesis.
-fn parent_of(pid: i32) -> Option<i32> {
+pub(super) fn parent_of(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
 }
@@ -312,4 +334,5 @@ fn reset_dispositions() {
     for signal in NixSignal::iterator().filter(|signal| !kept.contains(signal)) {
         crate::sys::signal::set_default(signal);
     }
+    crate::sys::signal::set_real_time_default();
 }

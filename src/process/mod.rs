@@ -8,13 +8,14 @@
 //! reaps, and a signal, which it also sends, can never reach a number that has become free. It is a subreaper,
 //! so that what workers leave behind comes to it. When the engine vanishes, however that happens, the socket
 //! ends, and the launcher kills everything and ends too; when the launcher itself is killed, the kernel kills
-//! the workers (`PR_SET_PDEATHSIG`).
+//! the workers (`PR_SET_PDEATHSIG`), and the engine what these had started.
 //!
 //! This layer knows no stage, no queue and no record: it takes programs and descriptors.
 
 mod client;
 mod holder;
 mod launcher;
+mod leftovers;
 mod lookup;
 mod probe;
 mod protocol;
@@ -22,6 +23,7 @@ mod protocol;
 pub(crate) use client::{Launcher, Notification};
 pub(crate) use holder::{Holder, command_line, find_holder};
 pub(crate) use launcher::become_launcher_if_asked;
+pub(crate) use leftovers::{adopt_orphans, kill_leftovers};
 pub(crate) use lookup::{Lookup, find_program, program_of_script};
 pub(crate) use probe::{look_http, look_tcp};
 pub(crate) use protocol::{Limit, StartRequest};

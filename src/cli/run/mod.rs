@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{ValueEnum, ValueHint};
 use crossbeam_channel::{Receiver, select};
-use mpflow::Run;
 use mpflow::graph::Plan;
 use mpflow::report::Outcome;
+use mpflow::{Run, StartError};
 
 use super::error::CliError;
 use super::exit::{End, Interrupt};
@@ -157,6 +157,7 @@ fn start(plan: Plan, progress: Progress, files: Files) -> Result<End, CliError> 
     let requests = signals::catch()?;
     let (mut console, console_done) = Console::start(&plan.name, progress)?;
     let (mut events, events_done) = files.events.unzip();
+    mpflow::adopt_orphans().map_err(StartError::System)?;
     let run = Run::start(plan)?;
     let driver = Driver { requests: &requests, console: &mut console, events: events.as_mut(), progress };
     let (report, presses) = driver.drive(run);

@@ -232,9 +232,11 @@ impl RunLoop {
             self.turn(&mut ready);
         }
         let report = self.report();
-        let Self { launcher, events, began_at, .. } = self;
-        // The launcher kills whatever is left, and waits for it.
-        drop(launcher);
+        let Self { mut launcher, events, began_at, names, .. } = self;
+        // The launcher kills whatever is left, and waits for it; what a killed one leaves is ours to kill.
+        if !launcher.end() {
+            crate::process::kill_leftovers(&names.run_id);
+        }
         events.end(began_at.elapsed(), &report);
         report
     }

@@ -176,13 +176,14 @@ impl RunLoop {
 
     /// When all workers of a stage have closed this output and live on, what it feeds is told at once, as the end of
     /// file tells in a shell.
-    fn end_port_if_nobody_writes(&mut self, stage: usize, port: usize) {
+    pub(super) fn end_port_if_nobody_writes(&mut self, stage: usize, port: usize) {
         let declared = &self.plan.stages[stage].stage;
         let state = self.supervisor.stage(stage);
         let is_final = declared.mode == Mode::Stream
             && declared.restart.policy == RestartPolicy::Never
             && !declared.pool.is_elastic()
-            && state.phase == Phase::Running;
+            && state.phase == Phase::Running
+            && self.plan.stages[stage].outputs[port].name != super::start::FAILED;
         let has_closed = |rank: usize| match &self.workers[stage][rank] {
             // A last record without its end is judged by how its worker ends.
             Some(io) => io.is_started && io.taps[port].is_none() && !io.exchange.has_last_of(port),

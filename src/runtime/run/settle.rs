@@ -201,6 +201,9 @@ impl RunLoop {
         let Some(io) = self.io(worker) else { return };
         io.is_started = true;
         self.check_outputs(worker);
+        for port in 0..self.plan.stages[worker.stage].outputs.len() {
+            self.end_port_if_nobody_writes(worker.stage, port);
+        }
         self.begin_probe(worker);
         let ports = self.plan.stages[worker.stage].inputs.len();
         for port in 0..ports {

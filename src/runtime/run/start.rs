@@ -22,7 +22,7 @@ use crate::sys::descriptor;
 /// Where standard error has its number.
 const STDERR: &str = "stderr";
 /// The port that no process writes to.
-const FAILED: &str = "failed";
+pub(super) const FAILED: &str = "failed";
 
 /// A worker's descriptors and what its environment says of them, in the making.
 #[derive(Default)]
