@@ -127,7 +127,7 @@ fn a_batch_is_at_most_so_many_records() {
 
 #[test]
 fn a_batch_is_at_most_so_many_bytes() {
-    let stage = "command: 'wc -c', batch: {size: 1000, bytes: 100}";
+    let stage = "command: 'wc -c', batch: {size: 1000, bytes: 100B}";
     let run = each(stage, "lines").stdin("123456789\n".repeat(50)).run().succeeded();
     let counts: Vec<u32> = run.text().lines().map(|line| line.trim().parse().unwrap()).collect();
     assert_eq!(counts, [100; 5]);

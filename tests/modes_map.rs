@@ -2,6 +2,7 @@
 
 mod support;
 
+use serde_json::json;
 use support::{Scenario, need_python, numbers};
 
 #[test]
@@ -150,10 +151,10 @@ fn a_worker_that_fails_by_itself_is_restarted_and_its_record_tried_again() {
                 echo $line
               done
         edges: [{queue: stdin -> work -> stdout}]";
-    let run = Scenario::new(pipeline).stdin(numbers(100)).run().ended(1);
-    // An exit of its own is the record's failure, and one attempt is all there is by default... but a worker that
-    // dies always leaves the record three.
-    drop(run);
+    let run = Scenario::new(pipeline).stdin(numbers(100)).run().succeeded().wrote(numbers(100));
+    let run = run.said(["record `50` failed in worker `work` (attempt 1): worker `work` exited with 7"]);
+    let run = run.never_said(["killed"]);
+    assert_eq!((&run.stage("work")["restarts"], &run.stage("work")["retried"]), (&json!(1), &json!(1)));
 }
 
 #[test]

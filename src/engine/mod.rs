@@ -56,9 +56,6 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// Events that wait for an observer at most; those that find the channel full are counted.
-const EVENTS: usize = 1 << 14;
-
 /// A run in progress. Dropping it kills it, and waits until nothing of it is left.
 pub struct Run {
     id: String,
@@ -83,7 +80,7 @@ impl Run {
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(io::Error::from)?,
         );
         let (control, requests) = unbounded();
-        let (sender, events) = bounded(EVENTS);
+        let (sender, events) = unbounded();
         let launcher = Launcher::start()?;
         // After the launcher, whose limits are those of the workers.
         preflight::raise_descriptor_limit();
@@ -126,6 +123,12 @@ impl Run {
         if self.ask(Control::Pause(paused, done)) {
             let _ = is_done.recv();
         }
+    }
+
+    /// Has the run tell its observers, by a [`crate::event::EventKind::Notice`], who waits for what: stages for their
+    /// dependencies, workers for their records, full edges for their readers. Returns at once.
+    pub fn explain(&self) {
+        self.ask(Control::Explain);
     }
 
     /// Waits for the end of the run. Nothing that it started is left when this returns.

@@ -36,11 +36,7 @@ impl Block {
         if self.data.len() <= max_bytes && self.records <= max_records {
             return std::mem::take(self);
         }
-        let (length, records) = match max_bytes >= self.data.len() && max_records > 0 {
-            // More records than wanted, in bytes enough: they need not all be counted again.
-            true => (framing.bytes_of(&self.data, max_records), max_records),
-            false => framing.front(&self.data, max_bytes, max_records),
-        };
+        let (length, records) = framing.front(&self.data, max_bytes, max_records);
         if length == self.data.len() {
             return std::mem::take(self);
         }

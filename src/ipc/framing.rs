@@ -78,17 +78,6 @@ impl Framing {
         }
     }
 
-    /// How many bytes the first `records` records have; all of `bytes` where there are fewer.
-    pub(crate) fn bytes_of(self, bytes: &[u8], records: u64) -> usize {
-        match self {
-            Self::EndedBy(end) => match records.checked_sub(1) {
-                Some(nth) => nth_end(end, bytes, nth).map_or(bytes.len(), |last| last + 1),
-                None => 0,
-            },
-            Self::Length => self.at_most(bytes, usize::MAX, records).0,
-        }
-    }
-
     /// The length of the first record, its marks counted; all of `bytes` where it has no end.
     pub(crate) fn first(self, bytes: &[u8]) -> usize {
         match self {

@@ -48,10 +48,6 @@ impl Launcher {
     pub(crate) fn start() -> io::Result<Self> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the launcher itself is the one process it cannot start"
-        )]
         let process = Command::new("/proc/self/exe")
             .arg0(LAUNCHER_NAME)
             .stdin(Stdio::from(theirs))
@@ -63,6 +59,11 @@ impl Launcher {
     /// To wait on: readable when it has something to tell, writable when it takes what it had no room for.
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Whether requests wait for room in the socket.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
     }
 
     /// Asks for a worker. Never waits; the descriptors are closed here once they have been sent.
@@ -102,7 +103,8 @@ impl Launcher {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // The launcher is gone; its end of the socket tells so when it is read.
                 Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {
-                    return Ok(self.unsent.clear());
+                    self.unsent.clear();
+                    return Ok(());
                 }
                 Err(error) => return Err(error),
             }

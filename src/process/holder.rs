@@ -30,8 +30,8 @@ pub(crate) fn find_holder(pipes: &[i32]) -> Option<Holder> {
     None
 }
 
-/// A process's command line, its arguments separated by spaces.
-fn command_line(pid: i32) -> String {
+/// A process's command line, its arguments separated by spaces; empty where it is gone.
+pub(crate) fn command_line(pid: i32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ")
 }

@@ -51,8 +51,14 @@ struct Server {
     workers: HashMap<i32, Worker>,
     groups: HashMap<u64, i32>,
     answers: Vec<u8>,
+    /// Among the answers is one that is waited for.
+    is_urgent: bool,
     buffer: Vec<u8>,
 }
+
+/// How long, in milliseconds, the news that a process runs waits for the news that it has ended, where the engine
+/// has no use for the first alone.
+const PATIENCE_MS: u8 = 5;
 
 impl Server {
     fn new() -> Option<Self> {
@@ -80,6 +86,7 @@ impl Server {
             workers: HashMap::new(),
             groups: HashMap::new(),
             answers: Vec::new(),
+            is_urgent: false,
             buffer: vec![0; MAX_MESSAGE_BYTES],
         })
     }
@@ -91,13 +98,22 @@ impl Server {
                 PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            if poll(&mut polled, PollTimeout::NONE).is_err() {
-                continue;
-            }
+            let patience = match self.answers.is_empty() {
+                true => PollTimeout::NONE,
+                false => PollTimeout::from(PATIENCE_MS),
+            };
+            let Ok(count) = poll(&mut polled, patience) else { continue };
+            let [asked, ended] = polled.map(|fd| fd.any().unwrap_or(true));
             // The ended first: their places are what the next start waits for.
-            while let Ok(Some(_)) = self.signals.read_signal() {}
-            self.reap();
-            if !self.receive() || !self.flush() {
+            if ended {
+                // One signal stands for all that have ended so far; who ends from here on sends another.
+                let _ = self.signals.read_signal();
+                self.reap();
+            }
+            if asked && !self.receive() {
+                return;
+            }
+            if (self.is_urgent || count == 0) && !self.flush() {
                 return;
             }
         }
@@ -163,10 +179,12 @@ impl Server {
                 self.workers.insert(pid, Worker { id, leader_ended: false });
                 self.groups.insert(id, pid);
                 Answer::Started { id, pid }.write(&mut self.answers);
+                self.is_urgent |= !decoded.is_brief;
             }
             Err((step, errno)) => {
                 let failure = StartFailure { step, errno };
                 Answer::StartFailed { id, failure }.write(&mut self.answers);
+                self.is_urgent = true;
             }
         }
     }
@@ -192,6 +210,7 @@ impl Server {
                     let id = worker.id;
                     let usage = Usage { cpu: ended.cpu, peak_memory_bytes: ended.peak_memory_bytes };
                     Answer::Exited { id, exit: Exit::from_code(ended.code), usage }.write(&mut self.answers);
+                    self.is_urgent = true;
                     self.end_if_empty(pid);
                 }
                 None => orphans_ended = true,
@@ -220,6 +239,7 @@ impl Server {
         if let Some(worker) = self.workers.remove(&group) {
             self.groups.remove(&worker.id);
             Answer::GroupEnded { id: worker.id }.write(&mut self.answers);
+            self.is_urgent = true;
         }
     }
 
@@ -230,6 +250,7 @@ impl Server {
             .chunks(MAX_MESSAGE_BYTES / ANSWER_BYTES * ANSWER_BYTES)
             .all(|part| message::send(self.socket.as_fd(), part, &[], true).is_ok());
         self.answers.clear();
+        self.is_urgent = false;
         sent
     }
 

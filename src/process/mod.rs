@@ -20,7 +20,7 @@ mod probe;
 mod protocol;
 
 pub(crate) use client::{Launcher, Notification};
-pub(crate) use holder::{Holder, find_holder};
+pub(crate) use holder::{Holder, command_line, find_holder};
 pub(crate) use launcher::become_launcher_if_asked;
 pub(crate) use lookup::{Lookup, find_program, program_of_script};
 pub(crate) use probe::{look_http, look_tcp};

@@ -83,6 +83,7 @@ impl Driver<'_> {
             Request::Reload => self.console.say(
                 "SIGHUP: reloading the pipeline is not in this version of mpflow; the run goes on unchanged",
             ),
+            Request::Explain => run.explain(),
             Request::Suspend => self.suspend(run),
             // Whoever stopped us by SIGSTOP alone has not stopped the workers; for them this changes nothing.
             Request::Continue => run.pause(false),

@@ -197,7 +197,7 @@ fn wait(done: &Receiver<()>, requests: &Receiver<Request>) -> Option<Interrupt> 
                 Ok(Request::End(interrupt)) => return Some(interrupt),
                 // The shell wants its terminal back; if that fails, this process is about to end anyway.
                 Ok(Request::Suspend) => drop(signals::stop_ourselves()),
-                Ok(Request::Reload | Request::Continue) => {}
+                Ok(Request::Reload | Request::Explain | Request::Continue) => {}
                 Err(_) => return None,
             },
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::thread;
 
 use crossbeam_channel::Receiver;
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::cli::error::CliError;
@@ -18,6 +18,8 @@ pub(super) enum Request {
     End(Interrupt),
     /// SIGHUP: to read the pipeline again.
     Reload,
+    /// SIGUSR1: to say who waits for what.
+    Explain,
     /// SIGTSTP: to stand still, workers and all.
     Suspend,
     /// SIGCONT: to go on.
@@ -30,7 +32,7 @@ pub(super) enum Request {
 /// dispositions in them.
 pub(super) fn catch() -> Result<Receiver<Request>, CliError> {
     let ignored = ignored_at_entry();
-    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGTSTP, SIGCONT]
+    let wanted = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGTSTP, SIGCONT]
         .into_iter()
         // Under nohup, and in a shell without job control, whoever started us wants these to do nothing. SIGINT
         // is not among them: a shell script ignores it for all that it starts with `&`, and still means it when
@@ -58,6 +60,7 @@ fn request(signal: i32) -> Option<Request> {
         SIGINT => Some(Request::End(Interrupt::Int)),
         SIGTERM => Some(Request::End(Interrupt::Term)),
         SIGHUP => Some(Request::Reload),
+        SIGUSR1 => Some(Request::Explain),
         SIGTSTP => Some(Request::Suspend),
         SIGCONT => Some(Request::Continue),
         _ => None,

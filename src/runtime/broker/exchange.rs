@@ -124,6 +124,11 @@ impl Exchange {
         self.returned.is_empty() && self.delayed.is_empty() && self.held.iter().all(VecDeque::is_empty)
     }
 
+    /// Whether records wait for another attempt, now or later.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.returned.is_empty() || !self.delayed.is_empty()
+    }
+
     /// When the next delayed record may be tried again.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.delayed.peek().map(|delayed| delayed.at.0)

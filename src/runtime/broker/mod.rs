@@ -333,6 +333,16 @@ impl Broker {
         self.input_queues(consumer).iter().map(waiting).sum()
     }
 
+    /// One worker's part of what waits, when so many share it: of what waits for it alone, all.
+    pub(crate) fn share(&self, consumer: Consumer, rank: usize, sharers: u64) -> u64 {
+        let share = |&queue: &usize| {
+            let queue = &self.queues[queue];
+            let waiting = queue.lane_records(queue.lane(rank));
+            if queue.lanes() == 1 { waiting.div_ceil(sharers.max(1)) } else { waiting }
+        };
+        self.input_queues(consumer).iter().map(share).sum()
+    }
+
     /// Records that were taken have reached their consumer.
     pub(crate) fn deliver(&mut self, queue: usize, records: u64) {
         self.queues[queue].books.delivered += records;
@@ -359,6 +369,11 @@ impl Broker {
         let lane = self.queues[queue].lane(rank);
         self.queues[queue].put_back(lane, block);
         note(&mut self.changes.consumers, self.consumers[queue]);
+    }
+
+    /// Records that were taken, and that nobody will have.
+    pub(crate) fn discard(&mut self, queue: usize, records: u64, reason: Reason) {
+        self.queues[queue].books.discard(reason, records);
     }
 
     /// Whether a worker has had all that will ever come to this port.
@@ -532,6 +547,11 @@ impl Broker {
 
     fn exchange_mut(&mut self, stage: usize) -> &mut Exchange {
         self.stages[stage].exchange.as_mut().expect("only leased stages are asked for their leases")
+    }
+
+    /// Whether all that ever came to this leased stage is given out or answered, and none will come.
+    pub(crate) fn has_given_all(&self, stage: usize) -> bool {
+        self.is_input_ended(stage) && !self.exchange(stage).has_waiting()
     }
 
     /// Whether every record that came to this leased stage is answered, and none will come.

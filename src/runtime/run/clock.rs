@@ -17,8 +17,10 @@ impl RunLoop {
     /// When the loop has something to do though nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
-        let probes = self.probe_deadline();
-        [self.supervisor.deadline(), self.broker.next_due(), own, probes].into_iter().flatten().min()
+        let closed_early = self.closed_early.iter().map(|&(_, at)| at).min();
+        let others =
+            [self.broker.next_due(), own, closed_early, self.probe_deadline(), self.still_deadline()];
+        others.into_iter().chain([self.supervisor.deadline()]).flatten().min()
     }
 
     fn stage_deadline(&self, stage: usize) -> Option<Instant> {
@@ -58,7 +60,9 @@ impl RunLoop {
     /// Does what is due.
     pub(super) fn keep_time(&mut self) {
         let now = Instant::now();
-        for worker in std::mem::take(&mut self.closed_early) {
+        self.watch_movement(now);
+        let is_due = |&mut (_, at): &mut (Worker, Instant)| at <= now;
+        for (worker, _) in self.closed_early.extract_if(.., is_due).collect::<Vec<_>>() {
             self.reads_no_more(worker);
         }
         if self.supervisor.deadline().is_some_and(|at| at <= now) {

@@ -184,6 +184,21 @@ impl Feed {
         }
     }
 
+    /// Closes the writing end and keeps a reading one, with what lies between: to be taken back of a worker that
+    /// ends before it has read to the end. `None`: nothing was to be remembered, or nothing can be.
+    pub(super) fn closed(mut self) -> Option<Self> {
+        if self.keep_bytes == 0 || self.delivered.is_empty() {
+            return None;
+        }
+        self.fd = descriptor::reading_end_of(self.fd.as_fd()).ok()?.into();
+        Some(self)
+    }
+
+    /// What is not written whole: records, by queue.
+    pub(super) fn unwritten(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.outgoing.iter().map(|next| (next.queue, next.block.records))
+    }
+
     /// The worker has ended: takes back what it did not get. `unread` are records that were written, counted as
     /// delivered, and that it had not begun to read; `unwritten` are those that were not written whole.
     pub(super) fn take_back(mut self, framing: impl Fn(usize) -> Framing) -> TakenBack {

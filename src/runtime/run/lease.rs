@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::json;
 
 use super::RunLoop;
+use super::feed::Feed;
 use super::held::{self, Held};
 use super::read::cut;
 use super::worker::Exchange;
@@ -31,6 +32,9 @@ impl RunLoop {
             Mode::Map => self.pump_map(stage),
             Mode::Each => self.pump_each(stage),
             Mode::Stream => {}
+        }
+        if self.mode(stage) == Mode::Map && self.broker.has_given_all(stage) {
+            self.end_map_inputs(stage);
         }
         if !self.work_done[stage] && self.broker.is_answered(stage) {
             self.work_done[stage] = true;
@@ -95,6 +99,19 @@ impl RunLoop {
         }
         io.idle_since = None;
         self.flush_feed(stage, rank, 0);
+    }
+
+    /// Nothing comes any more: a command may wait for that to give its last answers. Should one die that holds
+    /// records, the process that comes after it gets them.
+    fn end_map_inputs(&mut self, stage: usize) {
+        for rank in 0..self.workers[stage].len() {
+            let Some(io) = self.workers[stage][rank].as_mut().filter(|io| io.is_started) else { continue };
+            if !std::mem::replace(&mut io.has_had_all, true)
+                && io.feeds[0].as_ref().is_some_and(Feed::is_idle)
+            {
+                self.close_feed(stage, rank, 0);
+            }
+        }
     }
 
     /// A `map` worker has answered.

@@ -16,6 +16,7 @@
 //! | `ready` | whether workers are ready |
 //! | `settle` | what the cores say is done |
 //! | `clock` | deadlines that are not the supervisor's |
+//! | `why` | who waits for what |
 //! | `tell` | events, snapshots, the report |
 
 mod clock;
@@ -31,6 +32,7 @@ mod start;
 mod stdio;
 mod stream;
 mod tell;
+mod why;
 mod window;
 mod worker;
 
@@ -48,6 +50,7 @@ use poller::{Poller, Ready, Token, Tokens};
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
 use stdio::{Stdin, Stdout};
+use tell::Events;
 use worker::{StderrTail, WorkerIo};
 
 use super::broker::{Broker, Consumer};
@@ -66,6 +69,8 @@ pub(crate) enum Control {
     /// Stops or continues all workers; answered when the launcher was told.
     Pause(bool, Sender<()>),
     Snapshot(Sender<Snapshot>),
+    /// Tells observers who waits for what.
+    Explain,
     /// A probe has looked at a worker.
     Probed(Worker, Result<(), String>),
 }
@@ -106,6 +111,10 @@ pub(crate) struct RunLoop {
     broker: Broker,
     supervisor: Supervisor,
     launcher: Launcher,
+    launcher_token: Token,
+    /// The launcher's socket is full, and watched for room: only then, since otherwise each request that the launcher
+    /// takes would wake this thread.
+    is_launcher_full: bool,
     control: Receiver<Control>,
     /// The other end, for threads that probe.
     asks: Sender<Control>,
@@ -137,12 +146,16 @@ pub(crate) struct RunLoop {
     work_done: Vec<bool>,
     /// By stage: since when records wait that are too few for a batch.
     batch_since: Vec<Option<Instant>>,
-    /// `map` workers that do not read their input any more: to be seen to when they have not ended by the next turn.
-    closed_early: Vec<Worker>,
+    /// `map` workers that do not read their input any more, and by when they have ended if they are about to.
+    closed_early: Vec<(Worker, Instant)>,
     /// Why workers were killed that are to blame for it.
     faults: HashMap<Worker, String>,
-    events: Sender<Event>,
-    missed: u64,
+    /// Something has moved in this turn, and when something last did.
+    has_moved: bool,
+    moved_at: Instant,
+    /// Nothing moves, and that was said.
+    said_still: bool,
+    events: Events,
     has_ended: bool,
 }
 
@@ -159,7 +172,8 @@ impl RunLoop {
         let broker = Broker::new(&plan);
         let poller = Poller::new()?;
         let mut tokens = Tokens::default();
-        poller.watch_control(launcher.socket(), tokens.add(Target::Launcher))?;
+        let launcher_token = tokens.add(Target::Launcher);
+        poller.watch(launcher.socket(), launcher_token, false)?;
         poller.watch(wake.as_fd(), tokens.add(Target::Wake), false)?;
         let by_worker = || plan.stages.iter().map(|stage| stage.stage.pool.max);
         let stages = plan.stages.len();
@@ -169,6 +183,8 @@ impl RunLoop {
             supervisor: Supervisor::new(&plan, fastrand::u64(..)),
             broker,
             launcher,
+            launcher_token,
+            is_launcher_full: false,
             control,
             asks,
             wake,
@@ -192,8 +208,10 @@ impl RunLoop {
             batch_since: vec![None; stages],
             closed_early: Vec::new(),
             faults: HashMap::new(),
-            events,
-            missed: 0,
+            has_moved: true,
+            moved_at: Instant::now(),
+            said_still: false,
+            events: Events::new(events),
             has_ended: false,
             plan: Arc::new(plan),
         };
@@ -211,16 +229,19 @@ impl RunLoop {
             self.turn(&mut ready);
         }
         let report = self.report();
-        let Self { launcher, events, missed, began_at, .. } = self;
+        let Self { launcher, events, began_at, .. } = self;
         // The launcher kills whatever is left, and waits for it.
         drop(launcher);
-        tell::tell_end(&events, missed, began_at, &report);
+        events.end(began_at.elapsed(), &report);
         report
     }
 
     fn turn(&mut self, ready: &mut Vec<Ready>) {
         let timeout = match self.readable.is_empty() {
-            true => self.deadline().map(|at| at.saturating_duration_since(Instant::now())),
+            true => {
+                let deadline = [self.deadline(), self.events.due()].into_iter().flatten().min();
+                deadline.map(|at| at.saturating_duration_since(Instant::now()))
+            }
             false => Some(std::time::Duration::ZERO),
         };
         ready.clear();
@@ -251,6 +272,19 @@ impl RunLoop {
         }
         self.keep_time();
         self.settle();
+        self.events.send_if_due();
+        self.watch_launcher();
+    }
+
+    fn watch_launcher(&mut self) {
+        let is_full = self.launcher.has_unsent();
+        if is_full != self.is_launcher_full {
+            self.is_launcher_full = is_full;
+            let socket = self.launcher.socket();
+            if let Err(error) = self.poller.watch_for_room(socket, self.launcher_token, is_full) {
+                tracing::error!(%error, "cannot watch the launcher");
+            }
+        }
     }
 
     fn note_ready(&mut self, event: Ready, target: Target) {

@@ -8,8 +8,8 @@ use super::worker::{Exchange, WorkerIo};
 use super::{RunLoop, Target};
 use crate::event::EventKind;
 use crate::ipc::{Block, Cut, Framing, Oversize};
-use crate::model::Mode;
-use crate::runtime::supervisor::{Input, Worker};
+use crate::model::{Mode, RestartPolicy};
+use crate::runtime::supervisor::{Input, Phase, Worker};
 use crate::sys::descriptor;
 
 use super::window::LARGEST_PIPE;
@@ -41,6 +41,7 @@ impl RunLoop {
             // It stays readable, and comes back on the list when there is room.
             return;
         }
+        self.has_moved = true;
         let cut = match tap.cutter.read(tap.fd.as_fd(), &self.buffers) {
             Ok(Ok(cut)) => cut,
             Ok(Err(oversize)) => return self.too_long(stage, rank, port, &oversize),
@@ -151,6 +152,26 @@ impl RunLoop {
         self.tokens.remove(tap.token);
         let worker = io.worker;
         self.tell_if_outputs_ended(worker);
+        self.end_port_if_nobody_writes(stage, port);
+    }
+
+    /// When all workers of a stage have closed this output and live on, what it feeds is told at once, as the end of
+    /// file tells in a shell.
+    fn end_port_if_nobody_writes(&mut self, stage: usize, port: usize) {
+        let declared = &self.plan.stages[stage].stage;
+        let state = self.supervisor.stage(stage);
+        let is_final = declared.mode == Mode::Stream
+            && declared.restart.policy == RestartPolicy::Never
+            && !declared.pool.is_elastic()
+            && state.phase == Phase::Running;
+        let has_closed = |rank: usize| match &self.workers[stage][rank] {
+            // A last record without its end is judged by how its worker ends.
+            Some(io) => io.is_started && io.taps[port].is_none() && !io.exchange.has_last_of(port),
+            None => state.is_slot_done(rank),
+        };
+        if is_final && (0..self.workers[stage].len()).all(has_closed) {
+            self.broker.end_producer(self.broker.output(stage, port));
+        }
     }
 
     fn tell_if_outputs_ended(&mut self, worker: Worker) {

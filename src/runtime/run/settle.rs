@@ -28,7 +28,12 @@ impl View for Records<'_> {
     }
 
     fn holds_records(&self, stage: usize, rank: usize) -> bool {
-        self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > 0
+        let unended = match self.workers[stage][rank].as_ref().map(|io| &io.exchange) {
+            // It counts as an answer if its worker ends well, which is when this is asked.
+            Some(Exchange::Map { last: Some(_), .. }) => 1,
+            _ => 0,
+        };
+        self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > unended
     }
 
     fn lease_counts(&self, stage: usize, rank: usize) -> (u64, u64) {
@@ -39,9 +44,15 @@ impl View for Records<'_> {
         (answered, self.broker.held(stage, rank))
     }
 
+    fn has_had_all(&self, stage: usize, rank: usize) -> bool {
+        self.workers[stage][rank].as_ref().is_some_and(|io| io.has_had_all)
+    }
+
     fn has_closed_output(&self, stage: usize) -> bool {
-        (0..self.plan.stages[stage].outputs.len())
-            .any(|port| self.broker.is_unwanted(self.broker.output(stage, port)))
+        // Who reads a pipe is not the engine's to see: as in a shell, SIGPIPE itself tells that it has gone.
+        self.plan.pipes.iter().any(|pipe| pipe.from == stage && !pipe.duplex)
+            || (0..self.plan.stages[stage].outputs.len())
+                .any(|port| self.broker.is_unwanted(self.broker.output(stage, port)))
     }
 
     fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String> {
@@ -107,6 +118,7 @@ impl RunLoop {
             tracing::error!(%error, "cannot reach the launcher");
         }
         self.launcher.receive(&mut told);
+        self.moved();
         for notification in told {
             let notification = match self.hear_of_probe(notification) {
                 Some(notification) => notification,
@@ -161,6 +173,7 @@ impl RunLoop {
                 Control::Snapshot(answer) => {
                     let _ = answer.send(self.snapshot());
                 }
+                Control::Explain => self.explain("the run's state"),
                 Control::Probed(worker, result) => self.probed(worker, result),
             }
         }
@@ -235,14 +248,18 @@ impl RunLoop {
     fn ended(&mut self, worker: Worker, exit: Exit, is_success: bool, asked: Option<Asked>) {
         let Some(mut io) = self.take_io(worker) else { return };
         let feeds: Vec<_> = io.feeds.iter_mut().map(Option::take).collect();
+        let mut unread = std::mem::take(&mut io.closed_feeds);
         for (port, feed) in feeds.into_iter().enumerate() {
             let Some(feed) = feed else { continue };
             self.tokens.remove(feed.token);
             if !self.is_leased_port(Consumer::Port { stage: worker.stage, port }) {
-                let broker = &self.broker;
-                let back = feed.take_back(|queue| broker.framing(queue));
-                self.take_back(worker, back, &mut io.exchange);
+                unread.push(feed);
             }
+        }
+        for feed in unread {
+            let broker = &self.broker;
+            let back = feed.take_back(|queue| broker.framing(queue));
+            self.take_back(worker, back, &mut io.exchange);
         }
         match std::mem::replace(&mut io.exchange, Exchange::none()) {
             Exchange::Stream { fed, last, .. } => {

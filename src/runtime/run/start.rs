@@ -39,12 +39,15 @@ impl Ends {
             STDIN => 0,
             STDOUT => 1,
             STDERR => 2,
-            name => {
-                let number = self.free();
-                self.variables.push((format!("{variable}_{}", name.replace('-', "_")), number.to_string()));
-                number
-            }
+            name => self.further(name, variable),
         }
+    }
+
+    /// A number of its own, told by a variable: `MPFLOW_OUT_links`.
+    fn further(&mut self, name: &str, variable: &str) -> i32 {
+        let number = self.free();
+        self.variables.push((format!("{variable}_{}", name.replace('-', "_")), number.to_string()));
+        number
     }
 
     fn free(&mut self) -> i32 {
@@ -88,11 +91,13 @@ impl RunLoop {
             worker,
             id,
             feeds: self.plan.stages[stage].inputs.iter().map(|_| None).collect(),
+            closed_feeds: Vec::new(),
             taps: self.plan.stages[stage].outputs.iter().map(|_| None).collect(),
             log: None,
             exchange: self.exchange(stage),
             told_outputs_ended: false,
             input_closed: false,
+            has_had_all: false,
             is_started: false,
             idle_since: None,
             probe: None,
@@ -302,12 +307,8 @@ impl RunLoop {
                     (to, super::PipeEnds { from, to: None })
                 };
                 let number = match (pipe.duplex, is_from) {
-                    (true, true) => {
-                        ends.number(&format!("{}", plan.stages[pipe.to].stage.name), "MPFLOW_PIPE")
-                    }
-                    (true, false) => {
-                        ends.number(&format!("{}", plan.stages[pipe.from].stage.name), "MPFLOW_PIPE")
-                    }
+                    (true, true) => ends.further(&pipe.from_port, "MPFLOW_PIPE"),
+                    (true, false) => ends.further(&pipe.to_port, "MPFLOW_PIPE"),
                     (false, true) => ends.number(&pipe.from_port, "MPFLOW_OUT"),
                     (false, false) => ends.number(&pipe.to_port, "MPFLOW_IN"),
                 };

@@ -189,6 +189,7 @@ impl RunLoop {
         for (queue, records) in wrote {
             self.broker.deliver(queue, records);
         }
+        self.has_moved = true;
         match result {
             Ok(Wrote::All | Wrote::Part) => {}
             Ok(Wrote::Closed) => self.close_stdout(),
@@ -211,6 +212,9 @@ impl RunLoop {
     /// Nobody reads standard output any more: what feeds it learns that, as in a shell pipe.
     fn close_stdout(&mut self) {
         if let Some(stdout) = self.stdout.take() {
+            for (queue, records) in stdout.feed.unwritten() {
+                self.broker.discard(queue, records, Reason::ConsumerEnded);
+            }
             self.poller.forget(stdout.feed.fd().as_fd());
             self.tokens.remove(stdout.feed.token);
         }

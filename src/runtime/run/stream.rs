@@ -8,7 +8,7 @@ use super::feed::Wrote;
 use super::worker::Exchange;
 use crate::model::{Mode, RestartPolicy};
 use crate::runtime::broker::{Consumer, Reason};
-use crate::runtime::supervisor::{Asked, Input, Phase, Worker};
+use crate::runtime::supervisor::{Asked, Input, LET_GO_AFTER, Phase, Worker};
 use crate::sys::descriptor;
 
 impl RunLoop {
@@ -16,15 +16,21 @@ impl RunLoop {
     pub(super) fn pump_stream(&mut self, stage: usize, port: usize) {
         let width = self.workers[stage].len();
         loop {
-            let hungry = (0..width).filter(|&rank| self.is_hungry(stage, rank, port)).count() as u64;
+            // Each gets its part of what those before it have left, so that one round gives out all that they may
+            // have: parts of the whole would halve what is left, and halve it again, down to single records.
+            let mut hungry = (0..width).filter(|&rank| self.is_hungry(stage, rank, port)).count() as u64;
             let first = self.turns[stage];
             let mut gave = false;
             for step in 0..width {
                 let rank = (first + step) % width;
-                if self.is_hungry(stage, rank, port) && self.give_stream(stage, rank, port, hungry) {
+                if !self.is_hungry(stage, rank, port) {
+                    continue;
+                }
+                if self.give_stream(stage, rank, port, hungry) {
                     gave = true;
                     self.turns[stage] = (rank + 1) % width;
                 }
+                hungry = hungry.saturating_sub(1);
             }
             if !gave {
                 break;
@@ -41,8 +47,8 @@ impl RunLoop {
     /// Gives one worker its share; `false` where there is nothing for it.
     fn give_stream(&mut self, stage: usize, rank: usize, port: usize, sharers: u64) -> bool {
         let consumer = Consumer::Port { stage, port };
-        let waiting = self.broker.waiting(consumer, rank);
-        if waiting == 0 {
+        let mut records = self.broker.share(consumer, rank, sharers);
+        if records == 0 {
             if self.broker.is_ended(consumer, rank) {
                 self.close_feed(stage, rank, port);
             }
@@ -54,7 +60,6 @@ impl RunLoop {
             // A further port of a leased stage: a stream beside its records.
             Exchange::Map { .. } | Exchange::Each { .. } => super::window::LARGEST_PIPE,
         };
-        let mut records = waiting.div_ceil(sharers.max(1));
         io.idle_since = None;
         let mut gave = false;
         while bytes > 0 && records > 0 {
@@ -76,6 +81,7 @@ impl RunLoop {
         let is_leased = self.is_leased_port(Consumer::Port { stage, port });
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let Some(feed) = io.feeds[port].as_mut() else { return };
+        self.has_moved = true;
         let mut wrote = Vec::new();
         let broker = &self.broker;
         let result = feed.write(|queue| broker.framing(queue), |queue, records| wrote.push((queue, records)));
@@ -99,7 +105,7 @@ impl RunLoop {
                     feed.is_writable = false;
                     window.full(Instant::now());
                 }
-                if io.input_closed {
+                if io.input_closed || (io.has_had_all && port == 0) {
                     self.close_feed(stage, rank, port);
                 }
             }
@@ -150,7 +156,7 @@ impl RunLoop {
             Exchange::Map { .. } if port == 0 => {
                 // One that has ended is seen to: its leases are judged then. `fault` passes one that has.
                 self.close_feed(stage, rank, port);
-                self.closed_early.push(worker);
+                self.closed_early.push((worker, Instant::now() + LET_GO_AFTER));
             }
             Exchange::Map { .. } => self.close_feed(stage, rank, port),
         }
@@ -164,7 +170,7 @@ impl RunLoop {
         let Some(feed) = io.feeds[port].take() else { return };
         self.tokens.remove(feed.token);
         if is_leased || feed.is_idle() && !descriptor::has_no_reader(feed.fd()) {
-            return;
+            return io.closed_feeds.extend(feed.closed());
         }
         let worker = io.worker;
         let mut exchange = std::mem::replace(&mut io.exchange, Exchange::none());

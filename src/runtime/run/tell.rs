@@ -1,8 +1,8 @@
 //! What others are told: events, snapshots, the report.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::Sender;
 
 use super::RunLoop;
 use crate::event::{Event, EventKind, WorkerId};
@@ -20,20 +20,7 @@ impl RunLoop {
     /// Nobody is waited for: an observer that is too slow learns how much it missed.
     pub(super) fn tell(&mut self, kind: EventKind) {
         let at = self.began_at.elapsed();
-        if self.missed > 0 {
-            let missed = Event { at, kind: EventKind::Missed { count: self.missed } };
-            match self.events.try_send(missed) {
-                Ok(()) => self.missed = 0,
-                Err(TrySendError::Full(_)) => {
-                    self.missed += 1;
-                    return;
-                }
-                Err(TrySendError::Disconnected(_)) => return,
-            }
-        }
-        if let Err(TrySendError::Full(_)) = self.events.try_send(Event { at, kind }) {
-            self.missed += 1;
-        }
+        self.events.tell(at, kind);
     }
 
     pub(super) fn worker_id(&self, worker: Worker) -> WorkerId {
@@ -134,11 +121,69 @@ fn describe(phase: Phase) -> &'static str {
     }
 }
 
-/// The last event: after it nothing of the run is left.
-pub(super) fn tell_end(events: &Sender<Event>, missed: u64, began_at: Instant, report: &Report) {
-    let at = began_at.elapsed();
-    if missed > 0 {
-        let _ = events.try_send(Event { at, kind: EventKind::Missed { count: missed } });
+/// Events that wait for an observer at most; those that come when so many wait are counted.
+const MOST_WAITING: usize = 1 << 14;
+
+/// Events follow each other no faster than this: each wakes its observers, and that of a process in every
+/// millisecond would cost a part of what the process costs. One that comes after a silence goes at once.
+const TOGETHER: Duration = Duration::from_millis(5);
+
+/// So many go at once in any case.
+const MOST_TOGETHER: usize = 256;
+
+/// The way to the observers.
+pub(super) struct Events {
+    sender: Sender<Event>,
+    /// Not sent yet.
+    untold: Vec<Event>,
+    told_at: Instant,
+    missed: u64,
+}
+
+impl Events {
+    /// `sender`: of a channel without bound, which has no room of its own before it is needed; it is bounded here.
+    pub(super) fn new(sender: Sender<Event>) -> Self {
+        Self { sender, untold: Vec::new(), told_at: Instant::now(), missed: 0 }
     }
-    let _ = events.try_send(Event { at, kind: EventKind::RunEnded { report: Box::new(report.clone()) } });
+
+    fn tell(&mut self, at: Duration, kind: EventKind) {
+        if self.sender.len() + self.untold.len() >= MOST_WAITING {
+            self.missed += 1;
+            return;
+        }
+        if self.missed > 0 {
+            let kind = EventKind::Missed { count: std::mem::take(&mut self.missed) };
+            self.untold.push(Event { at, kind });
+        }
+        self.untold.push(Event { at, kind });
+    }
+
+    /// When what waits here is to be sent at the latest.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (!self.untold.is_empty()).then(|| self.told_at + TOGETHER)
+    }
+
+    /// Sends what waits here, if it is time.
+    pub(super) fn send_if_due(&mut self) {
+        if self.untold.len() >= MOST_TOGETHER || self.due().is_some_and(|due| due <= Instant::now()) {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        self.told_at = Instant::now();
+        for event in self.untold.drain(..) {
+            // Nobody may want to know.
+            let _ = self.sender.send(event);
+        }
+    }
+
+    /// The last event: after it nothing of the run is left.
+    pub(super) fn end(mut self, at: Duration, report: &Report) {
+        if self.missed > 0 {
+            self.untold.push(Event { at, kind: EventKind::Missed { count: self.missed } });
+        }
+        self.untold.push(Event { at, kind: EventKind::RunEnded { report: Box::new(report.clone()) } });
+        self.send();
+    }
 }

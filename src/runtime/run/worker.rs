@@ -63,6 +63,13 @@ pub(super) enum Exchange {
     },
 }
 
+impl Exchange {
+    /// Whether a last record of this port waits for the end of its worker.
+    pub(super) fn has_last_of(&self, port: usize) -> bool {
+        matches!(self, Self::Stream { last, .. } if last.iter().any(|&(of, _)| of == port))
+    }
+}
+
 /// One process and its ends.
 #[derive(Debug)]
 pub(super) struct WorkerIo {
@@ -71,6 +78,8 @@ pub(super) struct WorkerIo {
     pub(super) id: u64,
     /// By the position of the input port.
     pub(super) feeds: Vec<Option<Feed>>,
+    /// Of a `stream` worker, feeds that were closed at their end: what it did not read of them can be taken back.
+    pub(super) closed_feeds: Vec<Feed>,
     /// By the position of the output port.
     pub(super) taps: Vec<Option<Tap>>,
     pub(super) log: Option<Log>,
@@ -79,6 +88,8 @@ pub(super) struct WorkerIo {
     pub(super) told_outputs_ended: bool,
     /// Its input was brought to its end on purpose.
     pub(super) input_closed: bool,
+    /// A `map` worker to whose records nothing is added any more: their input, and it alone, is at its end.
+    pub(super) has_had_all: bool,
     pub(super) is_started: bool,
     /// Since when it has nothing to do.
     pub(super) idle_since: Option<Instant>,

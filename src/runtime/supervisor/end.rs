@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use super::*;
+use super::{Action, Asked, LET_GO_AFTER, Outcome, Phase, Process, Slot, Supervisor, View, Worker};
+use crate::event::EventKind;
+use crate::model::{Exit, Mode, OnFailure, RestartPolicy, Signal, Usage};
+use crate::report::Failure;
 
 impl Supervisor {
     pub(super) fn group_ended(&mut self, worker: Worker, now: Instant, view: &dyn View) {
@@ -79,11 +82,12 @@ impl Supervisor {
         }
         // A `map` worker that ends before its work is done is missed, whatever its exit says; one that ends after
         // it has nothing to come back for.
-        let is_missed = mode == Mode::Map && !work_done;
+        let is_over = work_done || (is_success && view.has_had_all(worker.stage, worker.rank));
+        let is_missed = mode == Mode::Map && !is_over;
         let again = match policy {
             RestartPolicy::Never => false,
             RestartPolicy::OnFailure => !work_done && (!is_success || is_missed),
-            RestartPolicy::Always => !work_done,
+            RestartPolicy::Always => !is_over,
         };
         match (again, is_success && !is_missed) {
             (true, _) => self.restart(worker, reason, charged, now, view),

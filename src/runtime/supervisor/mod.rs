@@ -33,9 +33,7 @@ pub(crate) use stage::{Outcome, Phase};
 
 use crate::event::EventKind;
 use crate::graph::Plan;
-use crate::model::{
-    DependencyState, Exit, Mode, OnFailure, RestartPolicy, RestartScope, Signal, StopPolicy, Usage,
-};
+use crate::model::{Exit, Signal, StopPolicy, Usage};
 use crate::report::Failure;
 
 /// How long outputs that outlive their worker's group are waited for (the language, section 5).
@@ -189,6 +187,11 @@ pub(crate) trait View {
     fn lease_counts(&self, stage: usize, rank: usize) -> (u64, u64);
     /// Whether a port that its workers write to was closed since nobody wants it.
     fn has_closed_output(&self, stage: usize) -> bool;
+    /// Whether a worker of a `map` stage was told that nothing comes any more, since all that came had been given
+    /// out.
+    fn has_had_all(&self, _stage: usize, _rank: usize) -> bool {
+        false
+    }
     /// The last lines of a worker's standard error.
     fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String>;
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::slot::Slot;
+use super::slot::{Process, Slot};
 use super::{Restarts, Worker};
 use crate::event::WorkerId;
 use crate::graph::{Plan, StagePlan};
@@ -151,6 +151,11 @@ impl Stage {
     /// Processes that are here or on their way.
     pub(crate) fn live(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_live()).count()
+    }
+
+    /// The process in a slot.
+    pub(crate) fn process(&self, rank: usize) -> Option<&Process> {
+        self.slots[rank].process()
     }
 
     /// Whether a process may be started in this slot for a record.

@@ -1,0 +1,275 @@
+//! No process that a run started, nor any that those started, outlives it, however it ends.
+//!
+//! Each run's end is followed by a census: see `support`.
+
+mod support;
+
+use rstest::rstest;
+use serde_json::json;
+use support::{Running, Scenario, Signal, children, is_alive, need_python};
+
+/// Workers of every unpleasant kind.
+const UNPLEASANT: &str = "
+stages:
+  source: {command: 'i=0; while :; do i=$((i + 1)); echo $i; done'}
+  deaf: {command: \"trap '' TERM INT HUP; echo up > deaf; cat > /dev/null; while :; do sleep 1000; done\", pool: 2}
+  background: {command: 'sleep 1000 & sleep 1000 & echo up > background; wait'}
+  escaped: {command: [python3, escape.py]}
+  each: {mode: each, pool: 2, command: 'sleep 0.01 & wait; : {}'}
+edges:
+  - queue: source -> deaf
+  - queue: source -> each
+";
+
+/// Forks twice, makes a session of its own in between, gives up its environment, and stays.
+const ESCAPE: &str = "
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for fd in range(3): os.close(fd)
+        with open('escaped', 'w') as file:
+            file.write(f'{os.getpid()}\\n')
+        os.execve('/bin/sleep', ['sleep', '1000'], {})
+    os._exit(0)
+time.sleep(1000)
+";
+
+fn unpleasant() -> Scenario {
+    need_python();
+    Scenario::new(UNPLEASANT).file("escape.py", ESCAPE)
+}
+
+/// Waits until all are there, and gives the one that no variable and no group tells.
+fn wait_for_all(run: &Running) -> i32 {
+    run.wait_for_file("deaf");
+    run.wait_for_file("background");
+    run.wait_for_file("escaped").trim().parse().unwrap()
+}
+
+#[track_caller]
+fn wait_until_gone(pid: i32) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    // A number that somebody else has got meanwhile is not the one that escaped.
+    let is_it = || {
+        is_alive(pid)
+            && std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x001000\0")
+    };
+    while is_it() {
+        assert!(std::time::Instant::now() < until, "process {pid} outlives the run");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[rstest]
+#[case::engine(Signal::SIGKILL)]
+#[case::polite(Signal::SIGTERM)]
+fn nothing_is_left_of_a_run_that_is_ended(#[case] signal: Signal) {
+    let pipeline = format!("{UNPLEASANT}\ndefaults: {{stop: {{grace: 200ms}}}}");
+    let run = Scenario::new(pipeline).file("escape.py", ESCAPE).start();
+    let escaped = wait_for_all(&run);
+    run.signal(signal);
+    drop(run.finish());
+    wait_until_gone(escaped);
+}
+
+#[test]
+fn nothing_is_left_wherever_the_engine_is_killed() {
+    for round in 0..20 {
+        let run = unpleasant().start();
+        // From the very start to the middle of the work, and at once after the condition, or a little later.
+        let mut escaped = None;
+        match round % 5 {
+            0 => {}
+            1 => drop(run.wait_for_event("run_started")),
+            2 => drop(run.wait_for_event("worker_started")),
+            3 => drop(run.wait_for_event_of("worker_ended", "each/0")),
+            _ => escaped = Some(wait_for_all(&run)),
+        }
+        std::thread::sleep(std::time::Duration::from_micros(fastrand::u64(..5000)));
+        run.signal(Signal::SIGKILL);
+        drop(run.finish());
+        if let Some(escaped) = escaped {
+            wait_until_gone(escaped);
+        }
+    }
+}
+
+#[test]
+fn a_run_whose_launcher_is_killed_ends_with_a_clear_error_and_nothing_is_left() {
+    let run = unpleasant().start();
+    let escaped = wait_for_all(&run);
+    let launcher = run.launcher_pid();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(launcher), Signal::SIGKILL).unwrap();
+    run.finish().ended(1).said(["the launcher process was killed"]);
+    wait_until_gone(escaped);
+}
+
+#[test]
+fn a_run_whose_launcher_and_engine_are_killed_leaves_no_worker() {
+    let pipeline =
+        "stages: {deaf: {command: \"trap '' TERM; echo up; while :; do sleep 0.1; done\", pool: 3}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(3);
+    let launcher = run.launcher_pid();
+    run.signal(Signal::SIGSTOP);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(launcher), Signal::SIGKILL).unwrap();
+    run.signal(Signal::SIGKILL);
+    drop(run.finish());
+}
+
+#[test]
+fn a_worker_has_ended_when_its_whole_group_has() {
+    // The leader is gone at once; the run waits for the other member of its group, which holds nothing of it.
+    let pipeline = "
+        stages: {work: {command: '(while [ ! -e go ]; do sleep 0.02; done; echo > member-done) > /dev/null 2>&1 & exit 0'}}";
+    let run = Scenario::new(pipeline).start();
+    let pid = run.wait_for_event("worker_started")["pid"].as_i64().unwrap() as i32;
+    run.wait_until("the end of the leader", || (!is_alive(pid)).then_some(()));
+    assert!(run.events().iter().all(|event| event["event"] != "worker_ended"));
+    std::fs::write(run.path("go"), "").unwrap();
+    let run = run.finish().succeeded();
+    assert!(run.has("member-done"));
+}
+
+#[test]
+fn a_member_that_outlives_its_leader_is_stopped_with_the_stage() {
+    let pipeline = "
+        stages: {work: {command: \"(trap '' TERM; echo up; while :; do sleep 0.02; done) & exit 0\", stop: {grace: 200ms}}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    run.signal(Signal::SIGTERM);
+    let run = run.finish().ended(143);
+    assert_eq!(run.events_of("worker_killed").len(), 1);
+}
+
+#[test]
+fn a_process_that_holds_an_output_is_told_and_no_longer_waited_for() {
+    let pipeline = "
+        stages: {work: {command: 'setsid sleep 1000 & echo done'}}";
+    let run = Scenario::new(pipeline).run().succeeded().wrote("done\n");
+    let held = run.events_of("output_held");
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0]["command"], "sleep 1000");
+    let pid = held[0]["holder"].as_i64().unwrap();
+    let run = run.said([&format!("process {pid} (`sleep 1000`) still holds the output of worker `work`")]);
+    assert!(run.report["wall_seconds"].as_f64().unwrap() >= 0.5);
+}
+
+#[test]
+fn what_lies_in_an_output_that_is_held_is_delivered() {
+    let pipeline = "
+        stages:
+          work: {command: 'setsid sleep 1000 & seq 100000'}
+          slow: {command: 'sleep 0.3; cat'}
+        edges: [{queue: work -> slow -> stdout}]";
+    Scenario::new(pipeline).run().succeeded().wrote(support::numbers(100_000));
+}
+
+#[test]
+fn a_holder_in_one_stage_keeps_no_other_from_ending() {
+    let pipeline = "
+        stages:
+          work: {command: 'setsid sleep 1000 & echo record'}
+          next: {command: cat}
+        edges: [{queue: work -> next -> stdout}]";
+    Scenario::new(pipeline).run().succeeded().wrote("record\n");
+}
+
+// ---- what a worker inherits
+
+const LIST: &str = "
+import os
+print(' '.join(sorted(os.readlink(f'/proc/self/fd/{fd}').split(':')[0] and str(fd)
+    for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}'))))
+";
+
+#[test]
+fn a_worker_has_its_own_descriptors_and_no_others() {
+    need_python();
+    let pipeline = "
+        stages:
+          source: {command: [python3, list.py]}
+          filter: {command: [python3, list.py], pool: 2}
+          ports: {command: 'python3 list.py; : $MPFLOW_OUT_a $MPFLOW_IN_b'}
+          each: {command: 'python3 list.py; : {}', mode: each}
+        edges:
+          - queue: stdin -> filter
+          - queue: stdin -> each
+          - queue: stdin -> ports.b
+          - {queue: ports.a -> stdout}";
+    // Descriptors that whoever starts mpflow left open, low and high.
+    let scenario = Scenario::new(pipeline).file("list.py", LIST).stdin("x\n");
+    let opener = "import os, sys
+for fd in (3, 4, 5, 9, 200, 1000): os.dup2(os.open('/dev/null', os.O_RDWR), fd, inheritable=True)
+os.execv(sys.argv[1], sys.argv[1:])";
+    let run = scenario.through(["python3", "-c", opener]).run().succeeded();
+    run.wrote_lines(["0 1 2", "0 1 2", "0 1 2", "0 1 2", "0 1 2 3 4"]);
+}
+
+#[test]
+fn a_worker_has_default_signals_and_an_empty_mask() {
+    let pipeline = "
+        stages: {work: {command: [grep, -E, '^Sig(Ign|Blk)', /proc/self/status]}}";
+    let run = Scenario::new(pipeline).after("trap '' PIPE INT QUIT USR1 CHLD TSTP").run().succeeded();
+    run.wrote("SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+}
+
+#[test]
+fn a_hangup_that_was_ignored_stays_ignored() {
+    let pipeline = "stages: {work: {command: [grep, SigIgn, /proc/self/status]}}";
+    Scenario::new(pipeline).after("trap '' HUP").run().succeeded().wrote("SigIgn:\t0000000000000001\n");
+}
+
+#[test]
+fn a_mask_that_mpflow_was_started_with_reaches_no_worker() {
+    need_python();
+    let pipeline = "stages: {work: {command: [grep, SigBlk, /proc/self/status]}}";
+    let blocker = "import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))
+os.execv(sys.argv[1], sys.argv[1:])";
+    let run = Scenario::new(pipeline).through(["python3", "-c", blocker]).run().succeeded();
+    run.wrote("SigBlk:\t0000000000000000\n");
+}
+
+#[test]
+fn a_worker_is_in_a_group_of_its_own_and_has_no_terminal() {
+    let pipeline = "
+        stages: {work: {command: 'set -- $(cat /proc/self/stat | sed \"s/.*) //\"); echo $3 $$ $5', pool: 2}}";
+    let run = Scenario::new(pipeline).run().succeeded();
+    for line in run.text().lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        assert_eq!((fields[0], fields[2]), (fields[1], "0"), "{line}");
+    }
+}
+
+#[test]
+fn the_engine_reaps_every_process() {
+    let pipeline = "
+        stages: {work: {mode: each, pool: 4, command: 'sleep 0.001 & exit 0; : {}'}, last: {command: 'cat > /dev/null; ps -o stat= --ppid $PPID | grep -c Z || true'}}
+        edges: [{queue: stdin -> work -> last}, {queue: last -> stdout}]";
+    let run = Scenario::new(pipeline).stdin(support::numbers(300)).run().succeeded();
+    assert_eq!(run.stage("work")["exits"], json!([[0, 300]]));
+    assert_eq!(run.text(), "0\n");
+}
+
+#[test]
+fn a_worker_that_forks_without_end_is_ended_with_all_its_children() {
+    let pipeline = "
+        stages: {bomb: {command: 'echo up; while :; do sleep 0.05 & sleep 0.002; done'}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    run.signal(Signal::SIGTERM);
+    run.finish().ended(143);
+}
+
+#[test]
+fn the_launcher_is_the_only_child_of_the_engine() {
+    let pipeline = "stages: {work: {command: 'echo up; sleep 1000', pool: 3}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(3);
+    assert_eq!(children(run.pid()), [run.launcher_pid()]);
+    assert_eq!(children(run.launcher_pid()).len(), 3);
+    run.signal(Signal::SIGTERM);
+    run.finish().ended(143);
+}

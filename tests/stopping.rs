@@ -1,0 +1,215 @@
+//! Stopping: what each signal does to a run.
+
+mod support;
+
+use std::io::Write;
+
+use rstest::rstest;
+use serde_json::json;
+use support::{Scenario, Signal, status_field};
+
+/// A source that counts until it is stopped, and says what it got to.
+const COUNT: &str = "
+trap 'exit 0' TERM
+n=0
+while :; do n=$((n + 1)); echo $n; done
+";
+
+#[test]
+fn one_sigint_stops_the_sources_and_delivers_all_that_they_made() {
+    let pipeline = "
+        stages:
+          source: {command: [sh, count.sh]}
+          slow: {command: cat, mode: map, pool: 2}
+          each: {command: cat}
+        edges: [{queue: source -> slow -> each -> stdout}]";
+    let run = Scenario::new(pipeline).file("count.sh", COUNT).start();
+    run.wait_for_lines(1000);
+    run.signal(Signal::SIGINT);
+    let run = run.finish().ended(130).said(["interrupted", "stopped"]);
+    assert_eq!(run.report["outcome"], json!({"result": "stopped", "level": "drain"}));
+    for name in ["source -> slow", "slow -> each", "each -> stdout"] {
+        let edge = run.edge(name);
+        assert_eq!((&edge["in"], &edge["discarded"]), (&edge["delivered"], &json!([])), "{edge:#}");
+    }
+    let mut numbers: Vec<u64> = run.text().lines().map(|line| line.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_sigint_ends_the_reading_of_standard_input() {
+    let pipeline = "
+        stages: {copy: {command: cat}}
+        edges: [{queue: stdin -> copy -> stdout}]";
+    let mut run = Scenario::new(pipeline).open_stdin().start();
+    let mut stdin = run.stdin.take().unwrap();
+    stdin.write_all(b"one\ntwo\n").unwrap();
+    run.wait_for_lines(2);
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130).wrote("one\ntwo\n");
+}
+
+#[test]
+fn a_second_sigint_sends_all_workers_their_stop_signal() {
+    let pipeline = "
+        stages:
+          source: {command: 'echo x; sleep 1000'}
+          work: {command: \"trap 'echo asked; exit 0' TERM; read -r x; echo up; while :; do sleep 0.02; done\"}
+        edges: [{queue: source -> work -> stdout}]";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    run.interrupt("Ctrl-C again to send").interrupt("Ctrl-C again to kill");
+    let run = run.finish().ended(130).wrote("up\nasked\n");
+    assert_eq!(run.report["outcome"]["level"], "terminate");
+}
+
+#[test]
+fn a_third_sigint_kills_all_at_once() {
+    let pipeline = "
+        stages: {deaf: {command: \"trap '' TERM; echo up; while :; do sleep 0.02; done\", stop: {grace: 1h}}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    run.interrupt("Ctrl-C again to send").interrupt("Ctrl-C again to kill").signal(Signal::SIGINT);
+    let run = run.finish().ended(130).said(["all workers are killed"]);
+    assert_eq!(run.stage("deaf")["exits"], json!([[-9, 1]]));
+}
+
+#[test]
+fn sigterm_stops_all_and_a_second_changes_nothing() {
+    let pipeline = "
+        stages: {deaf: {command: \"trap '' TERM; echo up; while :; do sleep 0.02; done\", stop: {grace: 700ms}}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    run.signal(Signal::SIGTERM).wait_for_message("terminated");
+    run.signal(Signal::SIGTERM).wait_for_message("the run is ending already");
+    let run = run.finish().ended(143);
+    let at = |kind| run.events_of(kind)[0]["t"].as_f64().unwrap();
+    let grace = at("worker_killed") - at("worker_stopping");
+    assert!(grace >= 0.7, "killed after {grace} s");
+}
+
+#[test]
+fn each_press_says_which_worker_is_waited_for() {
+    let pipeline = "
+        stages: {deaf: {command: \"trap '' TERM; echo up; while :; do sleep 0.02; done\", stop: {grace: 300ms}}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    let pid = run.wait_for_event("worker_started")["pid"].as_i64().unwrap();
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130).said([&format!("waiting for `deaf` (pid {pid})")]);
+}
+
+#[test]
+fn a_stop_signal_of_ones_own_is_sent_instead() {
+    let pipeline = "
+        stages: {work: {command: \"trap 'echo usr1; exit 0' USR1; echo up; while :; do sleep 0.02; done\", stop: {signal: SIGUSR1}}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    run.signal(Signal::SIGTERM);
+    run.finish().ended(143).wrote("up\nusr1\n");
+}
+
+#[test]
+fn a_stopped_worker_still_runs_its_handler() {
+    let pipeline = "
+        stages: {work: {command: \"trap 'echo handled; exit 0' TERM; echo up; while :; do sleep 0.02; done\"}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    let pid = run.wait_for_event("worker_started")["pid"].as_i64().unwrap() as i32;
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    run.wait_until("the stop", || status_field(pid, "State").starts_with('T').then_some(()));
+    run.signal(Signal::SIGTERM);
+    run.finish().ended(143).wrote("up\nhandled\n");
+}
+
+#[test]
+fn what_a_worker_writes_while_it_is_stopped_is_delivered() {
+    let pipeline = "
+        stages:
+          source: {command: \"trap 'seq 2 200000; exit 0' TERM; echo 1; while :; do sleep 0.02; done\"}
+          copy: {command: cat}
+        edges: [{queue: source -> copy -> stdout}]";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130).wrote(support::numbers(200_000));
+}
+
+#[test]
+fn a_stage_that_waits_is_stopped_without_being_started() {
+    let pipeline = "
+        stages:
+          first: {command: 'echo up; sleep 1000'}
+          second: {command: 'echo > ran', depends_on: {first: finished}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    run.signal(Signal::SIGINT);
+    let run = run.finish().ended(130);
+    assert!(!run.has("ran"));
+    assert_eq!(run.stage("second")["state"], "not_started");
+}
+
+#[test]
+fn a_worker_that_waits_to_be_restarted_is_not_started_again() {
+    let pipeline = "
+        stages:
+          bad: {command: 'echo x >> starts; exit 1', restart: {policy: on-failure, backoff: {initial: 1h, max: 1h}}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_event("worker_restarting");
+    run.signal(Signal::SIGTERM);
+    let run = run.finish().ended(143);
+    assert_eq!(run.read("starts"), "x\n");
+}
+
+#[rstest]
+#[case::int(Signal::SIGINT, 130)]
+#[case::term(Signal::SIGTERM, 143)]
+fn a_run_may_be_stopped_at_any_moment_of_its_start(#[case] signal: Signal, #[case] code: i32) {
+    let pipeline = "
+        stages:
+          source: {command: 'sleep 1000'}
+          work: {command: cat, pool: 3}
+        edges: [{queue: source -> work -> stdout}]";
+    for attempt in 0..12 {
+        let run = Scenario::new(pipeline).start();
+        match attempt % 4 {
+            0 => drop(run.wait_for_event("run_started")),
+            1 => drop(run.wait_for_event("worker_started")),
+            2 => drop(run.wait_for_event_of("worker_started", "work/1")),
+            _ => drop(run.wait_for_event_of("stage_ready", "work")),
+        }
+        run.signal(signal);
+        run.finish().ended(code).wrote("");
+    }
+}
+
+#[test]
+fn suspended_workers_stand_still_and_go_on() {
+    let pipeline = "
+        stages: {work: {command: 'echo up; while [ ! -e go ]; do sleep 0.02; done; echo end'}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    let pid = run.wait_for_event("worker_started")["pid"].as_i64().unwrap() as i32;
+    run.signal(Signal::SIGTSTP);
+    let engine = run.pid();
+    run.wait_until("the suspension", || {
+        let is_stopped = |pid| status_field(pid, "State").starts_with('T');
+        (is_stopped(engine) && is_stopped(pid)).then_some(())
+    });
+    run.signal(Signal::SIGCONT);
+    run.wait_until("the continuation", || (!status_field(pid, "State").starts_with('T')).then_some(()));
+    std::fs::write(run.path("go"), "").unwrap();
+    run.finish().succeeded().wrote("up\nend\n");
+}
+
+#[test]
+fn sighup_does_not_end_a_run() {
+    let pipeline = "
+        stages: {work: {command: 'echo up; while [ ! -e go ]; do sleep 0.02; done; echo end'}}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_lines(1);
+    run.signal(Signal::SIGHUP).wait_for_message("SIGHUP");
+    std::fs::write(run.path("go"), "").unwrap();
+    run.finish().succeeded().wrote("up\nend\n");
+}
