@@ -20,7 +20,9 @@ impl RunLoop {
         let closed_early = self.closed_early.iter().map(|&(_, at)| at).min();
         let others =
             [self.broker.next_due(), own, closed_early, self.probe_deadline(), self.still_deadline()];
-        others.into_iter().chain([self.supervisor.deadline()]).flatten().min()
+        // Only for standard output that nobody reads, when all else has ended.
+        let give_up = self.asked_to_end.filter(|_| self.has_ended).map(|(_, at)| at + self.plan.stop.grace);
+        others.into_iter().chain([self.supervisor.deadline(), give_up]).flatten().min()
     }
 
     fn stage_deadline(&self, stage: usize) -> Option<Instant> {

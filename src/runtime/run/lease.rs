@@ -167,7 +167,9 @@ impl RunLoop {
             && let Some(port) = outputs.iter().position(|port| port.name == crate::model::STDOUT)
         {
             let framing = Framing::of(outputs[port].format);
-            let _ = self.broker.answer(stage, rank, Some(port), framing, last);
+            if self.is_valid(stage, rank, port, &last) {
+                let _ = self.broker.answer(stage, rank, Some(port), framing, last);
+            }
         }
         let is_blamed = asked.is_none_or(|asked| asked == Asked::Fault);
         if is_blamed && self.broker.held(stage, rank) > 0 {
@@ -269,7 +271,11 @@ impl RunLoop {
             self.broker.give_back(stage, rank);
         } else if is_success {
             match self.collect(stage, results) {
-                Ok(results) => self.broker.answer_all(stage, rank, results),
+                Ok(results) => {
+                    if results.iter().all(|(port, block)| self.is_valid(stage, rank, *port, block)) {
+                        self.broker.answer_all(stage, rank, results);
+                    }
+                }
                 Err(error) => {
                     self.fail_stage(stage, Some(rank), format!("cannot read back its held output: {error}"));
                 }

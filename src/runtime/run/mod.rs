@@ -157,6 +157,8 @@ pub(crate) struct RunLoop {
     said_still: bool,
     events: Events,
     has_ended: bool,
+    /// The strongest request to end the run, and when it came.
+    asked_to_end: Option<(Level, Instant)>,
 }
 
 impl RunLoop {
@@ -213,6 +215,7 @@ impl RunLoop {
             said_still: false,
             events: Events::new(events),
             has_ended: false,
+            asked_to_end: None,
             plan: Arc::new(plan),
         };
         run.open_standard()?;
@@ -225,7 +228,7 @@ impl RunLoop {
         self.inputs.push_back(Input::Begin);
         self.settle();
         let mut ready = Vec::new();
-        while !self.has_ended || self.has_unwritten_output() {
+        while !self.has_ended || self.waits_for_stdout() {
             self.turn(&mut ready);
         }
         let report = self.report();

@@ -1,14 +1,14 @@
 //! What workers write: read, cut, and passed on.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::poller::Token;
 use super::ready::Probing;
-use super::worker::{Exchange, WorkerIo};
+use super::worker::{Exchange, Log, Tap};
 use super::{RunLoop, Target};
 use crate::event::EventKind;
 use crate::ipc::{Block, Cut, Framing, Oversize};
-use crate::model::{Mode, RestartPolicy};
+use crate::model::{Format, Mode, RestartPolicy};
 use crate::runtime::supervisor::{Input, Phase, Worker};
 use crate::sys::descriptor;
 
@@ -29,6 +29,7 @@ impl RunLoop {
         match self.tokens.get(token) {
             Some(Target::Tap { stage, rank, port }) => self.read_tap(stage, rank, port),
             Some(Target::Stdin) => self.read_stdin(),
+            Some(Target::Log { stage, rank }) => self.read_log(stage, rank),
             _ => {}
         }
     }
@@ -65,19 +66,20 @@ impl RunLoop {
                 self.came(stage, rank, port, block);
             }
             Cut::End { block } => {
-                let framing = tap.cutter.framing();
-                if !block.is_empty() && !framing.may_end_in(&block.data) {
-                    let reason = format!(
-                        "its output ended in the middle of a frame, after {} of its bytes",
-                        block.len()
-                    );
-                    self.torn(stage, rank, reason);
-                } else {
-                    self.came(stage, rank, port, block);
-                }
+                self.ended_in(stage, rank, port, block);
                 self.close_tap(stage, rank, port);
             }
         }
+    }
+
+    /// An output has ended, in this block: a last line without its end, or a torn frame.
+    fn ended_in(&mut self, stage: usize, rank: usize, port: usize, block: Block) {
+        let Some(tap) = self.tap_mut(stage, rank, port) else { return };
+        if block.is_empty() || tap.cutter.framing().may_end_in(&block.data) {
+            return self.came(stage, rank, port, block);
+        }
+        let reason = format!("its output ended in the middle of a frame, after {} of its bytes", block.len());
+        self.torn(stage, rank, reason);
     }
 
     /// A torn last frame is an error of a worker that ends well; of one that dies it is only its unfinished work.
@@ -95,7 +97,11 @@ impl RunLoop {
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let Some(tap) = io.taps[port].as_ref() else { return };
         let framing = tap.cutter.framing();
+        // What an `each` process wrote, and what ends without an end, counts only if its worker ends well; it is looked
+        // at then.
+        let is_final = !block.is_open && self.plan.stages[stage].stage.mode != Mode::Each;
         if tap.is_json
+            && is_final
             && let Some(reason) = first_invalid(framing, &block)
         {
             return self.fail_stage(stage, Some(rank), reason);
@@ -125,6 +131,18 @@ impl RunLoop {
         }
     }
 
+    /// Whether records that count now, since their worker has ended well, are what the port's format says; fails the
+    /// stage where they are not.
+    pub(super) fn is_valid(&mut self, stage: usize, rank: usize, port: usize, block: &Block) -> bool {
+        let format = self.plan.stages[stage].outputs[port].format;
+        let wrong = (format == Format::Json).then(|| first_invalid(Framing::of(format), block)).flatten();
+        let is_valid = wrong.is_none();
+        if let Some(reason) = wrong {
+            self.fail_stage(stage, Some(rank), reason);
+        }
+        is_valid
+    }
+
     fn too_long(&mut self, stage: usize, rank: usize, port: usize, oversize: &Oversize) {
         let limits = self.plan.stages[stage].outputs[port].queues.iter();
         let limit = limits.map(|&queue| self.plan.queues[queue].options.max_record).min().unwrap_or(0);
@@ -146,13 +164,14 @@ impl RunLoop {
     // ---- ends
 
     /// Closes a reading end, and tells when it was the worker's last.
-    pub(super) fn close_tap(&mut self, stage: usize, rank: usize, port: usize) {
-        let Some(io) = self.workers[stage][rank].as_mut() else { return };
-        let Some(tap) = io.taps[port].take() else { return };
+    pub(super) fn close_tap(&mut self, stage: usize, rank: usize, port: usize) -> Option<Tap> {
+        let io = self.workers[stage][rank].as_mut()?;
+        let tap = io.taps[port].take()?;
         self.tokens.remove(tap.token);
         let worker = io.worker;
         self.tell_if_outputs_ended(worker);
         self.end_port_if_nobody_writes(stage, port);
+        Some(tap)
     }
 
     /// When all workers of a stage have closed this output and live on, what it feeds is told at once, as the end of
@@ -187,36 +206,60 @@ impl RunLoop {
         self.tell_if_outputs_ended(worker);
     }
 
-    /// Takes what lies in the outputs of a worker whose group has ended, and does not wait for more.
-    pub(super) fn drain_outputs(&mut self, worker: Worker) {
+    /// Takes what lies in the outputs of a worker whose group has ended, and does not wait for more. Returns those that
+    /// were not at their end: somebody else holds them.
+    pub(super) fn drain_outputs(&mut self, worker: Worker) -> Vec<OwnedFd> {
         let Worker { stage, rank, .. } = worker;
+        let mut held = Vec::new();
         for port in 0..self.plan.stages[stage].outputs.len() {
-            // What a full queue does not take now is taken when it has room, and the end is not waited for then.
-            let buffers = self.buffers.clone();
-            while let Some(tap) = self.tap_mut(stage, rank, port) {
-                match tap.cutter.read(tap.fd.as_fd(), &buffers) {
-                    Ok(Ok(Cut::Read { block, .. })) => self.came(stage, rank, port, block),
-                    _ => break,
-                }
-            }
-            self.close_tap(stage, rank, port);
+            let is_at_end = self.drain_tap(stage, rank, port);
+            held.extend(self.close_tap(stage, rank, port).filter(|_| !is_at_end).map(|tap| tap.fd));
         }
-        self.close_log(stage, rank);
+        self.read_log(stage, rank);
+        held.extend(self.close_log(stage, rank).map(|log| log.fd));
+        held
+    }
+
+    /// Reads what a pipe holds, whether there is room for it or not; not more, since whoever holds the other end may
+    /// write for ever. Whether that was the end.
+    fn drain_tap(&mut self, stage: usize, rank: usize, port: usize) -> bool {
+        let buffers = self.buffers.clone();
+        let mut budget = 2 * LARGEST_PIPE;
+        while let Some(tap) = self.tap_mut(stage, rank, port).filter(|_| budget > 0) {
+            match tap.cutter.read(tap.fd.as_fd(), &buffers) {
+                Ok(Ok(Cut::Read { block, bytes })) => {
+                    budget = budget.saturating_sub(bytes);
+                    self.came(stage, rank, port, block);
+                }
+                Ok(Ok(Cut::End { block })) => {
+                    self.ended_in(stage, rank, port, block);
+                    return true;
+                }
+                _ => return false,
+            }
+        }
+        false
     }
 
     // ---- standard error
 
+    /// Reads what has come, within bounds: a worker that writes without end must not hold up the others.
     pub(super) fn read_log(&mut self, stage: usize, rank: usize) {
+        /// Reads of one turn at most.
+        const READS: usize = 16;
         let mut buffer = [0; 16 << 10];
-        loop {
+        for _ in 0..READS {
             let Some(log) = self.workers[stage][rank].as_mut().and_then(|io| io.log.as_mut()) else { return };
             match nix::unistd::read(&log.fd, &mut buffer) {
-                Ok(0) => return self.close_log(stage, rank),
+                Ok(0) => return drop(self.close_log(stage, rank)),
                 Ok(count) => self.log_bytes(stage, rank, &buffer[..count]),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(nix::errno::Errno::EAGAIN) => return,
-                Err(_) => return self.close_log(stage, rank),
+                Err(_) => return drop(self.close_log(stage, rank)),
             }
+        }
+        if let Some(log) = self.workers[stage][rank].as_ref().and_then(|io| io.log.as_ref()) {
+            self.readable.push_back(log.token);
         }
     }
 
@@ -245,17 +288,16 @@ impl RunLoop {
         self.tell(EventKind::Log { worker, line });
     }
 
-    fn close_log(&mut self, stage: usize, rank: usize) {
-        let Some(io) = self.workers[stage][rank].as_mut() else { return };
+    fn close_log(&mut self, stage: usize, rank: usize) -> Option<Log> {
+        let io = self.workers[stage][rank].as_mut()?;
         let worker = io.worker;
         if io.log.as_ref().is_some_and(|log| !log.line.is_empty()) {
             self.log_line(stage, rank, b"");
         }
-        let Some(log) = self.workers[stage][rank].as_mut().and_then(|io: &mut WorkerIo| io.log.take()) else {
-            return;
-        };
+        let log = self.workers[stage][rank].as_mut()?.log.take()?;
         self.tokens.remove(log.token);
         self.tell_if_outputs_ended(worker);
+        Some(log)
     }
 }
 

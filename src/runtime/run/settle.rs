@@ -161,7 +161,12 @@ impl RunLoop {
         let _ = self.wake.read();
         while let Ok(control) = self.control.try_recv() {
             match control {
-                Control::Stop(level) => self.inputs.push_back(Input::Stop(level)),
+                Control::Stop(level) => {
+                    if self.asked_to_end.is_none_or(|(before, _)| before < level) {
+                        self.asked_to_end = Some((level, Instant::now()));
+                    }
+                    self.inputs.push_back(Input::Stop(level));
+                }
                 Control::Pause(paused, done) => {
                     let signal = if paused { Signal::TSTP } else { Signal::CONT };
                     let ids: Vec<u64> = self.ids.keys().copied().collect();
@@ -266,7 +271,9 @@ impl RunLoop {
                 let ended_well = self.plan.stages[worker.stage].stage.success_exit.contains(&exit);
                 // What a worker had not finished when it was cut off is no record.
                 for (port, block) in last.into_iter().filter(|_| ended_well) {
-                    self.broker.publish(self.broker.output(worker.stage, port), block);
+                    if self.is_valid(worker.stage, worker.rank, port, &block) {
+                        self.broker.publish(self.broker.output(worker.stage, port), block);
+                    }
                 }
                 let was_cut_off = matches!(asked, Some(Asked::Stop | Asked::Restart | Asked::Fault));
                 if !ended_well && (was_cut_off || !is_success) {
@@ -313,16 +320,14 @@ impl RunLoop {
         }
     }
 
+    /// The outputs of a worker whose group has ended are at their end, or somebody else holds them.
     fn let_go(&mut self, worker: Worker) {
-        let Some(io) = self.io(worker) else { return };
-        let fds: Vec<i32> = {
+        let held = self.drain_outputs(worker);
+        if !held.is_empty() {
             use std::os::fd::AsRawFd;
-            let taps = io.taps.iter().flatten().map(|tap| tap.fd.as_raw_fd());
-            taps.chain(io.log.iter().map(|log| log.fd.as_raw_fd())).collect()
-        };
-        let holder = crate::process::find_holder(&fds);
-        self.tell_held(worker, holder);
-        self.drain_outputs(worker);
+            let fds: Vec<i32> = held.iter().map(|fd| fd.as_raw_fd()).collect();
+            self.tell_held(worker, crate::process::find_holder(&fds));
+        }
     }
 
     fn stage_ended(&mut self, stage: usize) {

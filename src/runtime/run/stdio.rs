@@ -9,6 +9,7 @@ use super::window::LARGEST_PIPE;
 use super::{RunLoop, Target};
 use crate::ipc::{Cut, Cutter, Framing};
 use crate::runtime::broker::{Consumer, Reason};
+use crate::runtime::supervisor::Level;
 use crate::sys::descriptor::{self, Kind};
 
 /// Standard input, where a queue comes from it.
@@ -221,8 +222,18 @@ impl RunLoop {
         self.broker.close_consumer(Consumer::Stdout, Reason::ConsumerEnded);
     }
 
-    /// Whether standard output still has to take something before the run can end.
-    pub(super) fn has_unwritten_output(&self) -> bool {
+    /// Whether all that is left is standard output, and it is still waited for: as long as it takes, but once the run is
+    /// terminated no longer than the grace period, and not at all when it is killed.
+    pub(super) fn waits_for_stdout(&self) -> bool {
+        let is_given_up = match self.asked_to_end {
+            None | Some((Level::Drain, _)) => false,
+            Some((Level::Terminate, at)) => at.elapsed() >= self.plan.stop.grace,
+            Some((Level::Kill, _)) => true,
+        };
+        !is_given_up && self.has_unwritten_output()
+    }
+
+    fn has_unwritten_output(&self) -> bool {
         self.stdout.as_ref().is_some_and(|stdout| !stdout.feed.is_idle())
             || self.stdout.is_some() && self.broker.waiting(Consumer::Stdout, 0) > 0
     }
