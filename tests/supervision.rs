@@ -411,3 +411,16 @@ fn a_worker_that_can_do_nothing_does_not_start_for_ever() {
     let run = Scenario::new(pipeline).stdin(numbers(100_000)).run().ended(1).said(["stage `bad`"]);
     assert!(run.read("starts").lines().count() <= 6);
 }
+
+#[test]
+fn a_worker_may_say_that_it_is_ready_before_the_run_knows_that_it_runs() {
+    // With so many started at once, some have spoken before the launcher is heard.
+    let names: Vec<String> = (0..30).map(|number| format!("d{number}")).collect();
+    let daemon = |name: &String| {
+        format!("  {name}: {{command: 'echo up >&2; exec sleep 1000', daemon: true, ready: {{log: up}}}}\n")
+    };
+    let stages: String = names.iter().map(daemon).collect();
+    let wanted = names.join(": ready, ");
+    let job = format!("  job: {{command: echo done, depends_on: {{{wanted}: ready}}}}\n");
+    Scenario::new(format!("stages:\n{stages}{job}")).run().succeeded().wrote("done\n");
+}

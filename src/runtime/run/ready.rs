@@ -45,6 +45,11 @@ impl RunLoop {
     /// A worker runs: its probe begins.
     pub(super) fn begin_probe(&mut self, worker: Worker) {
         let Some(probe) = self.plan.stages[worker.stage].stage.ready.clone() else { return };
+        if self.io(worker).is_some_and(|io| matches!(io.probe, Some(Probing::Done))) {
+            // It said so before the launcher could tell that it runs, when nobody would have believed it.
+            self.inputs.push_back(Input::Ready { worker, is_ready: true });
+            return;
+        }
         let probing = match &probe.kind {
             ProbeKind::Tcp(_) | ProbeKind::Http(_) => match self.probe_by_thread(worker, &probe) {
                 Ok(stop) => Probing::Thread { _stop: stop, seen: Seen::default() },
@@ -59,21 +64,23 @@ impl RunLoop {
             ProbeKind::Command(_) => {
                 Probing::Command { next: Some(Instant::now()), running: None, seen: Seen::default() }
             }
-            ProbeKind::Log(pattern) => match Regex::new(pattern) {
-                Ok(pattern) => Probing::Log { pattern },
-                Err(error) => {
-                    return self.fail_stage(
-                        worker.stage,
-                        Some(worker.rank),
-                        format!("cannot probe it: {error}"),
-                    );
-                }
-            },
-            // Its descriptor was opened with the others.
-            ProbeKind::Notify => return,
+            // Its first words are waited for before it is known to run, and its descriptor was opened with the others.
+            ProbeKind::Log(_) | ProbeKind::Notify => return,
         };
         if let Some(io) = self.io(worker) {
             io.probe = Some(probing);
+        }
+    }
+
+    /// What of a probe is in place before a worker is started: its first line may come before the launcher's word
+    /// that it runs.
+    pub(super) fn probe_of_the_first_line(&self, stage: usize) -> Result<Option<Probing>, String> {
+        match self.plan.stages[stage].stage.ready.as_ref().map(|probe| &probe.kind) {
+            Some(ProbeKind::Log(pattern)) => match Regex::new(pattern) {
+                Ok(pattern) => Ok(Some(Probing::Log { pattern })),
+                Err(error) => Err(format!("cannot probe it: {error}")),
+            },
+            _ => Ok(None),
         }
     }
 

@@ -84,6 +84,8 @@ impl RunLoop {
     fn try_start(&mut self, worker: Worker) -> Result<(), Refusal> {
         let Worker { stage, rank, .. } = worker;
         let recipe = self.recipe(stage, rank)?;
+        let probe =
+            self.probe_of_the_first_line(stage).map_err(|error| Refusal { error, is_passing: false })?;
         let id = self.next_id;
         self.next_id += 1;
         let mut ends = Ends::default();
@@ -100,7 +102,7 @@ impl RunLoop {
             has_had_all: false,
             is_started: false,
             idle_since: None,
-            probe: None,
+            probe,
             given: 0,
         };
         let opened = self
