@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::contest::{Context, Cost, timed};
+use crate::contest::{Context, Cost, LOCALE, timed};
 use crate::input::Lines;
 
 /// The program that was built with this benchmark.
@@ -35,7 +35,7 @@ impl Pipeline {
 
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(MPFLOW);
-        command.arg("run").arg(&self.file).args(["--progress", "none"]);
+        command.arg("run").arg(&self.file).args(["--progress", "none"]).env(LOCALE.0, LOCALE.1);
         match &self.stdin {
             Some(input) => command.stdin(File::open(input).unwrap()),
             None => command.stdin(Stdio::null()),

@@ -7,7 +7,7 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::contest::{Contest, Context, Cost, Unit};
+use crate::contest::{Contest, Context, Cost, LOCALE, Unit};
 use crate::engine::Pipeline;
 use crate::input;
 
@@ -45,7 +45,11 @@ fn limit(count: u64) -> Cost {
     let half = move |processes: u64| {
         for number in 0..processes {
             let mut command = Command::new("/bin/true");
-            command.arg(number.to_string()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+            command
+                .arg(number.to_string())
+                .env(LOCALE.0, LOCALE.1)
+                .stdout(Stdio::inherit())
+                .stderr(Stdio::inherit());
             assert!(command.status().unwrap().success());
         }
     };

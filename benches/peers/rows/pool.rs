@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::contest::{Contest, Context, Cost, Unit};
+use crate::contest::{Contest, Context, Cost, LOCALE, Unit};
 use crate::engine::{Pipeline, quoted};
 use crate::input::{self, Lines};
 
@@ -117,7 +117,11 @@ pub(super) fn computing(context: &Context) -> Result<Contest, String> {
     let of = move |mut command: Command| move || sum_printed(&mut command, sum);
     let shell = |script: &str, arguments: &[&Path]| {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", script, "sh", COMPUTE]).args(arguments).stdin(Stdio::null());
+        command
+            .args(["-c", script, "sh", COMPUTE])
+            .args(arguments)
+            .env(LOCALE.0, LOCALE.1)
+            .stdin(Stdio::null());
         command
     };
     let halves = "mawk \"$1\" < \"$2\" & mawk \"$1\" < \"$3\" & wait";
