@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use super::launcher::LAUNCHER_NAME;
@@ -48,21 +49,27 @@ impl Launcher {
     pub(crate) fn start() -> io::Result<Self> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the launcher itself is the one process it cannot start"
-        )]
+        // It blocks all signals when it is ready to. Until then it would die of a Ctrl-C that is meant for us, or of a
+        // stray SIGTERM, did it not inherit the mask of the thread that starts it.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let process = Command::new("/proc/self/exe")
             .arg0(LAUNCHER_NAME)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
-            .spawn()?;
+            .spawn();
+        mask.thread_set_mask()?;
+        let process = process?;
         Ok(Self { process, socket: ours, unsent: VecDeque::new(), buffer: vec![0; MAX_MESSAGE_BYTES] })
     }
 
     /// To wait on: readable when it has something to tell, writable when it takes what it had no room for.
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Whether requests wait for room in the socket.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
     }
 
     /// Asks for a worker. Never waits; the descriptors are closed here once they have been sent.
@@ -102,7 +109,8 @@ impl Launcher {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // The launcher is gone; its end of the socket tells so when it is read.
                 Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {
-                    return Ok(self.unsent.clear());
+                    self.unsent.clear();
+                    return Ok(());
                 }
                 Err(error) => return Err(error),
             }

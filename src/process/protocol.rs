@@ -38,6 +38,8 @@ pub(crate) struct StartRequest {
     pub(crate) limits: Vec<Limit>,
     pub(crate) nice: Option<i32>,
     pub(crate) cpus: Vec<usize>,
+    /// It is likely to end soon, and nothing is done meanwhile: that it runs may be told later.
+    pub(crate) is_brief: bool,
 }
 
 /// Why a worker could not be started.
@@ -140,12 +142,14 @@ impl Answer {
 impl StartRequest {
     /// The message without its descriptors.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![START];
+        let mut bytes = Vec::with_capacity(4096);
+        bytes.push(START);
         let number = |bytes: &mut Vec<u8>, value: usize| {
             let value = u32::try_from(value).expect("a request has fewer than 2^32 of anything");
             bytes.extend_from_slice(&value.to_le_bytes());
         };
         bytes.extend_from_slice(&self.id.to_le_bytes());
+        bytes.push(u8::from(self.is_brief));
         number(&mut bytes, self.descriptors.len());
         for (_, there) in &self.descriptors {
             bytes.extend_from_slice(&there.to_le_bytes());
@@ -181,6 +185,7 @@ pub(super) struct Decoded<'a> {
     pub(super) cwd: &'a CStr,
     pub(super) argv: Vec<&'a CStr>,
     pub(super) env: Vec<&'a CStr>,
+    pub(super) is_brief: bool,
 }
 
 impl<'a> Decoded<'a> {
@@ -189,6 +194,7 @@ impl<'a> Decoded<'a> {
         let mut reader = Reader { bytes: message };
         reader.u8()?;
         let id = reader.u64()?;
+        let is_brief = reader.u8()? != 0;
         let count = reader.u32()?;
         let targets = (0..count).map(|_| reader.i32()).collect::<Option<_>>()?;
         let count = reader.u32()?;
@@ -200,7 +206,7 @@ impl<'a> Decoded<'a> {
         let (program, cwd) = (reader.text()?, reader.text()?);
         let argv = (0..argc).map(|_| reader.text()).collect::<Option<_>>()?;
         let env = (0..envc).map(|_| reader.text()).collect::<Option<_>>()?;
-        Some(Self { id, targets, limits, nice, cpus, program, cwd, argv, env })
+        Some(Self { id, targets, limits, nice, cpus, program, cwd, argv, env, is_brief })
     }
 }
 

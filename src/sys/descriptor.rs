@@ -15,11 +15,10 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe2(OFlag::O_CLOEXEC)?)
 }
 
-/// Makes one end non-blocking. The flag belongs to the open file description, which the two ends of a pipe do
-/// not share: the worker's end stays as it is.
+/// Makes one end of a new pipe non-blocking. The flag belongs to the open file description, which the two ends of
+/// a pipe do not share: the worker's end stays as it is. A new pipe has no other flags that could be set.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
-    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok(())
 }
 

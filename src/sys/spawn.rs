@@ -111,8 +111,9 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<i32, (Step, c_int)> {
         parent: unsafe { libc::getpid() },
         failure: None,
     };
-    let mut stack: Vec<u128> = vec![0; STACK_BYTES / size_of::<u128>()];
-    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+    // Never read before the child writes it, so that it need not be cleared.
+    let mut stack: Vec<std::mem::MaybeUninit<u128>> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the child runs `child` on its own stack (aligned to 16 bytes, growing down from `top`) and this
     // thread is suspended until it has executed or exited, so that `shared`, `stack` and all they point to

@@ -333,6 +333,16 @@ impl Broker {
         self.input_queues(consumer).iter().map(waiting).sum()
     }
 
+    /// One worker's part of what waits, when so many share it: of what waits for it alone, all.
+    pub(crate) fn share(&self, consumer: Consumer, rank: usize, sharers: u64) -> u64 {
+        let share = |&queue: &usize| {
+            let queue = &self.queues[queue];
+            let waiting = queue.lane_records(queue.lane(rank));
+            if queue.lanes() == 1 { waiting.div_ceil(sharers.max(1)) } else { waiting }
+        };
+        self.input_queues(consumer).iter().map(share).sum()
+    }
+
     /// Records that were taken have reached their consumer.
     pub(crate) fn deliver(&mut self, queue: usize, records: u64) {
         self.queues[queue].books.delivered += records;

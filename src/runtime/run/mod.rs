@@ -111,6 +111,10 @@ pub(crate) struct RunLoop {
     broker: Broker,
     supervisor: Supervisor,
     launcher: Launcher,
+    launcher_token: Token,
+    /// The launcher's socket is full, and watched for room: only then, since otherwise each request that the launcher
+    /// takes would wake this thread.
+    is_launcher_full: bool,
     control: Receiver<Control>,
     /// The other end, for threads that probe.
     asks: Sender<Control>,
@@ -168,7 +172,8 @@ impl RunLoop {
         let broker = Broker::new(&plan);
         let poller = Poller::new()?;
         let mut tokens = Tokens::default();
-        poller.watch_control(launcher.socket(), tokens.add(Target::Launcher))?;
+        let launcher_token = tokens.add(Target::Launcher);
+        poller.watch(launcher.socket(), launcher_token, false)?;
         poller.watch(wake.as_fd(), tokens.add(Target::Wake), false)?;
         let by_worker = || plan.stages.iter().map(|stage| stage.stage.pool.max);
         let stages = plan.stages.len();
@@ -178,6 +183,8 @@ impl RunLoop {
             supervisor: Supervisor::new(&plan, fastrand::u64(..)),
             broker,
             launcher,
+            launcher_token,
+            is_launcher_full: false,
             control,
             asks,
             wake,
@@ -268,6 +275,18 @@ impl RunLoop {
         self.keep_time();
         self.settle();
         self.events.send_if_due();
+        self.watch_launcher();
+    }
+
+    fn watch_launcher(&mut self) {
+        let is_full = self.launcher.has_unsent();
+        if is_full != self.is_launcher_full {
+            self.is_launcher_full = is_full;
+            let socket = self.launcher.socket();
+            if let Err(error) = self.poller.watch_for_room(socket, self.launcher_token, is_full) {
+                tracing::error!(%error, "cannot watch the launcher");
+            }
+        }
     }
 
     fn note_ready(&mut self, event: Ready, target: Target) {

@@ -102,10 +102,11 @@ impl Poller {
         }
     }
 
-    /// Watches both directions, level-triggered where `write` is wanted only at times.
-    pub(super) fn watch_control(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
-        let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-        Ok(self.epoll.add(fd, EpollEvent::new(both, token.to_data()))?)
+    /// Watches for something to read, and for room where that is waited for.
+    pub(super) fn watch_for_room(&self, fd: BorrowedFd<'_>, token: Token, room: bool) -> io::Result<()> {
+        let mut interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        interest.set(EpollFlags::EPOLLOUT, room);
+        Ok(self.epoll.modify(fd, &mut EpollEvent::new(interest, token.to_data()))?)
     }
 
     /// Forgets a descriptor that somebody else may hold open as well.

@@ -142,6 +142,7 @@ impl Recipe {
             limits: self.limits.clone(),
             nice: self.nice,
             cpus: self.cpus.clone(),
+            is_brief: self.is_each,
         })
     }
 

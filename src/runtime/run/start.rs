@@ -39,12 +39,15 @@ impl Ends {
             STDIN => 0,
             STDOUT => 1,
             STDERR => 2,
-            name => {
-                let number = self.free();
-                self.variables.push((format!("{variable}_{}", name.replace('-', "_")), number.to_string()));
-                number
-            }
+            name => self.further(name, variable),
         }
+    }
+
+    /// A number of its own, told by a variable: `MPFLOW_OUT_links`.
+    fn further(&mut self, name: &str, variable: &str) -> i32 {
+        let number = self.free();
+        self.variables.push((format!("{variable}_{}", name.replace('-', "_")), number.to_string()));
+        number
     }
 
     fn free(&mut self) -> i32 {
@@ -304,12 +307,8 @@ impl RunLoop {
                     (to, super::PipeEnds { from, to: None })
                 };
                 let number = match (pipe.duplex, is_from) {
-                    (true, true) => {
-                        ends.number(&format!("{}", plan.stages[pipe.to].stage.name), "MPFLOW_PIPE")
-                    }
-                    (true, false) => {
-                        ends.number(&format!("{}", plan.stages[pipe.from].stage.name), "MPFLOW_PIPE")
-                    }
+                    (true, true) => ends.further(&pipe.from_port, "MPFLOW_PIPE"),
+                    (true, false) => ends.further(&pipe.to_port, "MPFLOW_PIPE"),
                     (false, true) => ends.number(&pipe.from_port, "MPFLOW_OUT"),
                     (false, false) => ends.number(&pipe.to_port, "MPFLOW_IN"),
                 };

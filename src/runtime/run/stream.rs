@@ -16,15 +16,21 @@ impl RunLoop {
     pub(super) fn pump_stream(&mut self, stage: usize, port: usize) {
         let width = self.workers[stage].len();
         loop {
-            let hungry = (0..width).filter(|&rank| self.is_hungry(stage, rank, port)).count() as u64;
+            // Each gets its part of what those before it have left, so that one round gives out all that they may
+            // have: parts of the whole would halve what is left, and halve it again, down to single records.
+            let mut hungry = (0..width).filter(|&rank| self.is_hungry(stage, rank, port)).count() as u64;
             let first = self.turns[stage];
             let mut gave = false;
             for step in 0..width {
                 let rank = (first + step) % width;
-                if self.is_hungry(stage, rank, port) && self.give_stream(stage, rank, port, hungry) {
+                if !self.is_hungry(stage, rank, port) {
+                    continue;
+                }
+                if self.give_stream(stage, rank, port, hungry) {
                     gave = true;
                     self.turns[stage] = (rank + 1) % width;
                 }
+                hungry = hungry.saturating_sub(1);
             }
             if !gave {
                 break;
@@ -41,8 +47,8 @@ impl RunLoop {
     /// Gives one worker its share; `false` where there is nothing for it.
     fn give_stream(&mut self, stage: usize, rank: usize, port: usize, sharers: u64) -> bool {
         let consumer = Consumer::Port { stage, port };
-        let waiting = self.broker.waiting(consumer, rank);
-        if waiting == 0 {
+        let mut records = self.broker.share(consumer, rank, sharers);
+        if records == 0 {
             if self.broker.is_ended(consumer, rank) {
                 self.close_feed(stage, rank, port);
             }
@@ -54,7 +60,6 @@ impl RunLoop {
             // A further port of a leased stage: a stream beside its records.
             Exchange::Map { .. } | Exchange::Each { .. } => super::window::LARGEST_PIPE,
         };
-        let mut records = waiting.div_ceil(sharers.max(1));
         io.idle_since = None;
         let mut gave = false;
         while bytes > 0 && records > 0 {

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use super::*;
+use super::{Action, Asked, Level, Outcome, Phase, Slot, Supervisor, Worker};
+use crate::event::EventKind;
+use crate::model::Signal;
+use crate::report::Failure;
 
 impl Supervisor {
     /// Asks the process in a slot to end by its stop signal, with the kill to follow; nothing is started there any

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use super::*;
+use super::{Action, Outcome, Slot, Supervisor, View, Worker};
+use crate::model::Mode;
+use crate::report::Failure;
 
 impl Supervisor {
     pub(super) fn tick(&mut self, now: Instant, view: &dyn View) {

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use super::*;
+use super::{Action, Asked, LET_GO_AFTER, Outcome, Phase, Process, Slot, Supervisor, View, Worker};
+use crate::event::EventKind;
+use crate::model::{Exit, Mode, OnFailure, RestartPolicy, Signal, Usage};
+use crate::report::Failure;
 
 impl Supervisor {
     pub(super) fn group_ended(&mut self, worker: Worker, now: Instant, view: &dyn View) {

@@ -33,9 +33,7 @@ pub(crate) use stage::{Outcome, Phase};
 
 use crate::event::EventKind;
 use crate::graph::Plan;
-use crate::model::{
-    DependencyState, Exit, Mode, OnFailure, RestartPolicy, RestartScope, Signal, StopPolicy, Usage,
-};
+use crate::model::{Exit, Signal, StopPolicy, Usage};
 use crate::report::Failure;
 
 /// How long outputs that outlive their worker's group are waited for (the language, section 5).

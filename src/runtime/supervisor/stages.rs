@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use super::*;
+use super::{Action, Asked, Outcome, Phase, Slot, Stage, Supervisor};
+use crate::event::EventKind;
+use crate::model::{DependencyState, Mode};
+use crate::report::Failure;
 
 impl Supervisor {
     /// Moves stages on whose conditions are met, until none moves any more.

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use super::*;
+use super::restarts;
+use super::{Action, Phase, Process, Slot, Supervisor, View, Worker};
+use crate::event::EventKind;
+use crate::model::{Mode, RestartScope};
 
 impl Supervisor {
     pub(super) fn start(&mut self, stage: usize, rank: usize) {

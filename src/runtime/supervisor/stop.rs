@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::*;
+use super::{Action, Level, Outcome, Supervisor, Worker};
+use crate::event::EventKind;
 
 impl Supervisor {
     pub(super) fn stop(&mut self, level: Level, now: Instant) {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::graph::testing::{Build, pool};
-use crate::model::{Dependency, Mode, Pool, RestartPolicy, RestartScope};
+use crate::model::{Dependency, DependencyState, Mode, OnFailure, Pool, RestartPolicy, RestartScope};
 
 /// A process of the pretended world.
 #[derive(Debug, Clone, Copy, Default)]
