@@ -1,5 +1,7 @@
 //! Formats: what a record is, byte for byte.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use support::{Scenario, need_python};

@@ -2,6 +2,8 @@
 //!
 //! Each run's end is followed by a census: see `support`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use rstest::rstest;

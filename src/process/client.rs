@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use super::launcher::LAUNCHER_NAME;
@@ -48,11 +49,16 @@ impl Launcher {
     pub(crate) fn start() -> io::Result<Self> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        // It blocks all signals when it is ready to. Until then it would die of a Ctrl-C that is meant for us, or of a
+        // stray SIGTERM, did it not inherit the mask of the thread that starts it.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let process = Command::new("/proc/self/exe")
             .arg0(LAUNCHER_NAME)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
-            .spawn()?;
+            .spawn();
+        mask.thread_set_mask()?;
+        let process = process?;
         Ok(Self { process, socket: ours, unsent: VecDeque::new(), buffer: vec![0; MAX_MESSAGE_BYTES] })
     }
 

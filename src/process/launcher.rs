@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, kill, killpg, sigprocmask};
@@ -36,8 +37,8 @@ pub(crate) fn become_launcher_if_asked() {
 }
 
 /// Between two looks at groups whose leader has ended: at first, and at most.
-const FIRST_LOOK_MS: u16 = 5;
-const LAST_LOOK_MS: u16 = 640;
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_millis(640);
 
 /// One worker that has not ended with its whole group.
 struct Worker {
@@ -54,8 +55,10 @@ struct Server {
     /// as the leader is not reaped or a child of ours is in the group.
     workers: HashMap<i32, Worker>,
     groups: HashMap<u64, i32>,
-    /// How long to wait before the next look at groups whose leader has ended; zero where there are none.
-    look_again_ms: u16,
+    /// When the groups whose leader has ended are to be looked at again, where there are any.
+    look_again_at: Option<Instant>,
+    /// Between the last look and the next.
+    look_interval: Duration,
     answers: Vec<u8>,
     /// Among the answers is one that is waited for.
     is_urgent: bool,
@@ -64,7 +67,7 @@ struct Server {
 
 /// How long, in milliseconds, the news that a process runs waits for the news that it has ended, where the engine
 /// has no use for the first alone.
-const PATIENCE_MS: u16 = 5;
+const PATIENCE_MS: u8 = 5;
 
 impl Server {
     fn new() -> Option<Self> {
@@ -91,7 +94,8 @@ impl Server {
             null,
             workers: HashMap::new(),
             groups: HashMap::new(),
-            look_again_ms: 0,
+            look_again_at: None,
+            look_interval: FIRST_LOOK,
             answers: Vec::new(),
             is_urgent: false,
             buffer: vec![0; MAX_MESSAGE_BYTES],
@@ -105,15 +109,9 @@ impl Server {
                 PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            // Answers that nobody waits for go with the next; groups are looked at now and then.
-            let told_by = if self.answers.is_empty() { 0 } else { PATIENCE_MS };
-            let patience = match [told_by, self.look_again_ms].into_iter().filter(|&wait| wait > 0).min() {
-                None => PollTimeout::NONE,
-                Some(wait) => PollTimeout::from(wait),
-            };
-            let Ok(count) = poll(&mut polled, patience) else { continue };
+            let Ok(count) = poll(&mut polled, self.patience()) else { continue };
             let [asked, ended] = polled.map(|fd| fd.any().unwrap_or(true));
-            if count == 0 && self.look_again_ms > 0 {
+            if self.look_again_at.is_some_and(|at| at <= Instant::now()) {
                 self.look_at_lingering();
             }
             // The ended first: their places are what the next start waits for.
@@ -224,7 +222,7 @@ impl Server {
                     Answer::Exited { id, exit: Exit::from_code(ended.code), usage }.write(&mut self.answers);
                     self.is_urgent = true;
                     if !self.end_if_empty(pid) {
-                        self.look_again_ms = FIRST_LOOK_MS;
+                        self.look_again_after(FIRST_LOOK);
                     }
                 }
                 None => orphans_ended = true,
@@ -238,6 +236,20 @@ impl Server {
         }
     }
 
+    fn look_again_after(&mut self, interval: Duration) {
+        self.look_interval = interval;
+        self.look_again_at = Some(Instant::now() + interval);
+    }
+
+    /// How long nothing has to be done though nothing happens.
+    fn patience(&self) -> PollTimeout {
+        let unsent = (!self.answers.is_empty()).then_some(Duration::from_millis(PATIENCE_MS.into()));
+        let look = self.look_again_at.map(|at| at.saturating_duration_since(Instant::now()));
+        // Up to the next millisecond: to wake too early would only mean to wait again.
+        let wait = [unsent, look].into_iter().flatten().min().map(|wait| wait.as_micros().div_ceil(1000));
+        wait.map_or(PollTimeout::NONE, |wait| PollTimeout::from(u16::try_from(wait).unwrap_or(u16::MAX)))
+    }
+
     /// Looks again at the groups whose leader has ended. A member that ends tells so by its signal; nothing tells of
     /// one that leaves for a session of its own, so that there is a look now and then, at growing intervals.
     fn look_at_lingering(&mut self) {
@@ -246,9 +258,10 @@ impl Server {
         for group in lingering {
             self.end_if_empty(group);
         }
-        let is_left = self.workers.values().any(|worker| worker.leader_ended);
-        self.look_again_ms =
-            if is_left { (self.look_again_ms * 2).clamp(FIRST_LOOK_MS, LAST_LOOK_MS) } else { 0 };
+        self.look_again_at = None;
+        if self.workers.values().any(|worker| worker.leader_ended) {
+            self.look_again_after((self.look_interval * 2).min(LAST_LOOK));
+        }
     }
 
     /// Members of a group whose leader has ended are, or descend from, children of ours: we are the subreaper.
