@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use crate::language::Span;
 use crate::language::diagnostic::{Finding, code};
-use crate::language::tree::{Entry, Node};
+use crate::language::tree::{Entry, Kind, Node};
 use crate::model::nearest;
 
 /// The entries of such a map; unknown ones are reported and left out.
@@ -29,7 +29,7 @@ impl Fields {
             if !known {
                 let near = nearest(&entry.key, keys.iter().copied());
                 misspelt.extend(keys.iter().find(|key| Some(**key) == near));
-                reader.report(unknown_key(what, entry, near, keys));
+                reader.report(unknown_key(reader, what, entry, near, keys));
             }
             known
         });
@@ -79,9 +79,26 @@ impl Fields {
     }
 }
 
-fn unknown_key(what: &str, entry: &Entry, near: Option<&str>, keys: &[&'static str]) -> Finding {
+/// Whether this is no key, but what follows a comma in a text without quotes.
+fn is_rest_of_a_value(reader: Reader<'_>, entry: &Entry) -> bool {
+    let has_no_value = matches!(&entry.value.kind, Kind::Null(text) if text.is_empty());
+    let after = reader.shared.text.get(entry.key_span.end..).unwrap_or_default();
+    has_no_value && after.trim_start().starts_with([',', '}'])
+}
+
+fn unknown_key(
+    reader: Reader<'_>,
+    what: &str,
+    entry: &Entry,
+    near: Option<&str>,
+    keys: &[&'static str],
+) -> Finding {
     let help = match near {
         // Compose files have such keys as homes for anchors.
+        // `{command: sort -k1,1nr}`: no key of ours has a space, and none stands without its colon.
+        _ if is_rest_of_a_value(reader, entry) => {
+            "in `{…}` a comma ends the value; put a value that has one into quotes".to_owned()
+        }
         _ if entry.key.starts_with("x-") => "an anchor can have its home under `vars`".to_owned(),
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("{what} can have {}", super::value::listed(keys.iter().copied())),

@@ -38,6 +38,7 @@ stages:
   b:
     command: cat
     start-method: fork
+  c: {command: sort -k1,1nr}
 ";
 
     duplicate_keys: "
