@@ -10,11 +10,11 @@ use super::framing::frame_bytes;
 use super::{Block, Buffers, Framing};
 
 /// An unfinished record up to this long is copied to the front of the next read; a longer one grows where it is.
-const SHORT_TAIL_BYTES: usize = 64 << 10;
+pub(crate) const SHORT_TAIL_BYTES: usize = 64 << 10;
 
 /// A read that fills at least this much of a buffer is passed on as it is; less is copied, so that a few bytes
 /// never hold a whole buffer, and what a queue counts is what it holds, within this factor.
-const WORTH_SHARING_BYTES: usize = 256 << 10;
+pub(crate) const WORTH_SHARING_BYTES: usize = 256 << 10;
 
 /// What one read gave.
 #[derive(Debug, PartialEq, Eq)]

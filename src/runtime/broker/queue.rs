@@ -11,7 +11,7 @@ use crate::model::{PartitionKey, WhenFull};
 
 /// What a block costs the engine besides its bytes; counted against `capacity_bytes`, so that a queue of a
 /// million empty lines is bounded too.
-const BLOCK_COST_BYTES: u64 = 96;
+pub(crate) const BLOCK_COST_BYTES: u64 = 96;
 
 /// How the workers of the consuming pool share the records.
 #[derive(Debug, Clone, PartialEq)]
