@@ -47,7 +47,11 @@ impl EventsThread {
         // The last one holds the report, and is worth a little more room than the others.
         let is_last = matches!(event.kind, EventKind::RunEnded { .. });
         if self.sender.len() >= MOST_WAITING && !is_last {
-            self.missed += 1;
+            // The news of some that were missed before stands for as many.
+            self.missed += match event.kind {
+                EventKind::Missed { count } => count,
+                _ => 1,
+            };
         } else {
             if self.missed > 0 {
                 let kind = EventKind::Missed { count: std::mem::take(&mut self.missed) };
