@@ -1,6 +1,7 @@
 //! A declarative multi-process pipeline engine.
 
 pub mod event;
+pub mod explanation;
 pub mod graph;
 pub mod language;
 pub mod model;
@@ -8,6 +9,7 @@ pub mod observe;
 pub mod report;
 
 mod engine;
+mod explain;
 mod ipc;
 mod process;
 mod runtime;
@@ -15,4 +17,5 @@ mod sys;
 mod unsupported;
 
 pub use engine::{Run, StartError, Stop, adopt_orphans, init, preflight};
+pub use explain::explain;
 pub use unsupported::not_yet;

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! 4  engine  lib  unsupported
-//! 3  language  observe  control  watch
+//! 3  language  observe  explain  control  watch
 //! 2  runtime
 //! 1  graph  process  ipc  shared
-//! 0  sys  model < report < event
+//! 0  sys  model < report, explanation < event
 //! ```
 //!
 //! A module imports only from smaller numbers, so that neighbours do not know each other. The command line is a
@@ -30,10 +30,11 @@ impl fmt::Display for Level {
     }
 }
 
-const LEVELS: [(&str, Level); 16] = [
+const LEVELS: [(&str, Level); 18] = [
     ("sys", Level(0, 0)),
     ("model", Level(0, 0)),
     ("report", Level(0, 1)),
+    ("explanation", Level(0, 1)),
     ("event", Level(0, 2)),
     ("graph", Level(1, 0)),
     ("process", Level(1, 0)),
@@ -42,6 +43,7 @@ const LEVELS: [(&str, Level); 16] = [
     ("runtime", Level(2, 0)),
     ("language", Level(3, 0)),
     ("observe", Level(3, 0)),
+    ("explain", Level(3, 0)),
     ("control", Level(3, 0)),
     ("watch", Level(3, 0)),
     ("engine", Level(4, 0)),

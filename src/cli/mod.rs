@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod error;
 mod exit;
+mod explain;
 mod graph;
 mod init;
 mod load;
@@ -42,6 +43,7 @@ Examples:
   mpflow init                          write a first pipeline to start from
   mpflow run pipeline.yaml             run it
   mpflow check pipelines/*.yaml        look for mistakes, start nothing
+  mpflow explain pipeline.yaml         what it promises and needs
   mpflow graph pipeline.yaml           draw it
 
 Exit codes: 0 all went well, 1 a stage failed, 2 the command line or the pipeline is wrong,
@@ -51,6 +53,7 @@ Exit codes: 0 all went well, 1 a stage failed, 2 the command line or the pipelin
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Explain(explain::Args),
     Graph(graph::Args),
     Schema(schema::Args),
     Init(init::Args),
@@ -79,6 +82,7 @@ fn dispatch(command: Command) -> Result<End, CliError> {
     match command {
         Command::Run(args) => run::execute(args),
         Command::Check(args) => check::execute(&args),
+        Command::Explain(args) => explain::execute(&args),
         Command::Graph(args) => graph::execute(&args),
         Command::Schema(args) => schema::execute(&args),
         Command::Init(args) => init::execute(&args),

@@ -1,7 +1,8 @@
-//! What standard error can show.
+//! What the standard streams can show.
 
 use std::env;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 
 use mpflow::observe::Look;
 
@@ -10,10 +11,18 @@ const FILE_WIDTH: usize = 200;
 
 /// The look of standard error at this moment; a terminal may be resized.
 pub(super) fn stderr() -> Look {
-    let stderr = io::stderr();
-    let is_terminal = stderr.is_terminal();
+    look(&io::stderr())
+}
+
+/// The look of standard output at this moment.
+pub(super) fn stdout() -> Look {
+    look(&io::stdout())
+}
+
+fn look(stream: &(impl IsTerminal + AsFd)) -> Look {
+    let is_terminal = stream.is_terminal();
     let width = match is_terminal {
-        true => terminal_size::terminal_size_of(&stderr).map_or(FILE_WIDTH, |(width, _)| width.0.into()),
+        true => terminal_size::terminal_size_of(stream).map_or(FILE_WIDTH, |(width, _)| width.0.into()),
         false => FILE_WIDTH,
     };
     let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");

@@ -3,22 +3,21 @@
 use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::{AccessFlags, access, geteuid};
+use nix::unistd::{AccessFlags, access};
 
+use crate::explain;
+use crate::explanation::{Machine, NeedPart};
 use crate::graph::{Plan, StagePlan};
 use crate::model::{Body, Place, ProbeKind, Problem, Redirect};
 use crate::runtime::run::check_stage;
-
-/// Descriptors that a run needs besides those of its workers: standard ones, epoll, the launcher's socket, files of
-/// the program around it.
-const BASE_DESCRIPTORS: u64 = 32;
 
 /// What this machine lacks for a pipeline: missing programs, folders that cannot be entered, too few descriptors
 /// or processes. Nothing is started.
 pub fn preflight(plan: &Plan) -> Vec<Problem> {
     let mut problems: Vec<Problem> = plan.stages.iter().flat_map(of_stage).collect();
-    problems.extend(descriptors(plan));
-    problems.extend(processes(plan));
+    let machine = Machine::limits();
+    problems.extend(descriptors(plan, &machine));
+    problems.extend(processes(plan, &machine));
     problems
 }
 
@@ -74,60 +73,47 @@ fn of_stage(stage: &StagePlan) -> Vec<Problem> {
     problems
 }
 
-/// The engine's own ends of a worker's streams.
-fn ends_of_a_worker(stage: &StagePlan) -> u64 {
-    let outputs = stage.outputs.iter().filter(|port| port.name != "failed").count();
-    // Standard error, where no edge takes it.
-    (stage.inputs.len() + outputs + 1) as u64
-}
-
-fn descriptors(plan: &Plan) -> Option<Problem> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    let of = |stage: &StagePlan| stage.stage.pool.max as u64 * ends_of_a_worker(stage);
-    // Both ends of a pipe edge wait in the engine until both of its workers have started.
-    let pipes = plan.pipes.iter().map(|pipe| plan.stages[pipe.from].stage.pool.max as u64 * 2);
-    let needed = BASE_DESCRIPTORS + plan.stages.iter().map(of).sum::<u64>() + pipes.sum::<u64>();
-    if needed <= hard {
-        return None;
-    }
-    let largest = plan.stages.iter().max_by_key(|stage| of(stage))?;
+fn descriptors(plan: &Plan, machine: &Machine) -> Option<Problem> {
+    let need = explain::descriptors(plan, machine);
+    let (needed, hard) = (need.needed, need.limit.filter(|_| !need.fits)?);
+    let largest = need.largest()?;
     Some(
         Problem::error(
             "mpflow::too_many_descriptors",
             format!("the pipeline needs up to {needed} descriptors, and this process may open {hard}"),
         )
         .at(
-            Place::StageKey(largest.stage.name.clone(), "pool"),
+            pool_of(plan, largest),
             format!(
                 "{} workers with {} descriptors each are {} of them",
-                largest.stage.pool.max,
-                ends_of_a_worker(largest),
-                of(largest)
+                largest.times,
+                largest.each,
+                largest.sum()
             ),
         )
         .help(format!("make the pool narrower, or raise the limit: `ulimit -Hn {needed}`, as root")),
     )
 }
 
-fn processes(plan: &Plan) -> Option<Problem> {
-    // The kernel does not hold root to this limit.
-    let (soft, _) = getrlimit(Resource::RLIMIT_NPROC).ok().filter(|_| !geteuid().is_root())?;
-    let needed: u64 = 2 + plan.stages.iter().map(|stage| stage.stage.pool.max as u64).sum::<u64>();
-    if needed <= soft {
-        return None;
-    }
-    let largest = plan.stages.iter().max_by_key(|stage| stage.stage.pool.max)?;
+fn processes(plan: &Plan, machine: &Machine) -> Option<Problem> {
+    let need = explain::processes(plan, machine);
+    let (needed, soft) = (need.needed, need.limit.filter(|_| !need.fits)?);
+    let largest = need.largest()?;
     Some(
         Problem::error(
             "mpflow::too_many_processes",
             format!("the pipeline needs up to {needed} processes, and this user may have {soft}"),
         )
-        .at(
-            Place::StageKey(largest.stage.name.clone(), "pool"),
-            format!("{} of them are workers of this stage", largest.stage.pool.max),
-        )
+        .at(pool_of(plan, largest), format!("{} of them are workers of this stage", largest.times))
         .help(format!("make the pool narrower, or raise the limit: `ulimit -u {needed}`")),
     )
+}
+
+/// The pool that a summand counts: that of a stage, or of the writing stage of a pipe.
+fn pool_of(plan: &Plan, part: &NeedPart) -> Place {
+    let pipe = plan.pipes.iter().find(|pipe| pipe.name == part.of);
+    let stage = pipe.map_or(&part.of, |pipe| &plan.stages[pipe.from].stage.name);
+    Place::StageKey(stage.clone(), "pool")
 }
 
 /// Raises the soft limit of open descriptors to the hard one, for this process: the engine holds several for each

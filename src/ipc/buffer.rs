@@ -9,7 +9,7 @@ use bytes::Bytes;
 pub(crate) const BUFFER_BYTES: usize = 1 << 20;
 
 /// Buffers kept for the next read at most.
-const KEPT: usize = 8;
+pub(crate) const KEPT: usize = 8;
 
 /// A supply of read buffers: fresh pages cost the kernel as much as the copy into them.
 #[derive(Debug, Clone, Default)]

@@ -10,11 +10,11 @@ use super::framing::frame_bytes;
 use super::{Block, Buffers, Framing};
 
 /// An unfinished record up to this long is copied to the front of the next read; a longer one grows where it is.
-const SHORT_TAIL_BYTES: usize = 64 << 10;
+pub(crate) const SHORT_TAIL_BYTES: usize = 64 << 10;
 
 /// A read that fills at least this much of a buffer is passed on as it is; less is copied, so that a few bytes
 /// never hold a whole buffer, and what a queue counts is what it holds, within this factor.
-const WORTH_SHARING_BYTES: usize = 256 << 10;
+pub(crate) const WORTH_SHARING_BYTES: usize = 256 << 10;
 
 /// What one read gave.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,8 +111,12 @@ impl Cutter {
         let mut block = Block::default();
         if end > 0 {
             let rest = self.tail.split_off(end);
-            block =
-                Block { data: Bytes::from(std::mem::replace(&mut self.tail, rest)), records, is_open: false };
+            let mut whole = std::mem::replace(&mut self.tail, rest);
+            if whole.len() * BUFFER_BYTES / WORTH_SHARING_BYTES < whole.capacity() {
+                // The room for the read is not what a queue is to hold for a record that has just outgrown a copy.
+                whole.shrink_to_fit();
+            }
+            block = Block { data: Bytes::from(whole), records, is_open: false };
         }
         Ok(self.check(block, read))
     }
@@ -248,6 +252,16 @@ mod tests {
         let blocks = cut(Framing::EndedBy(b'\n'), 64 << 20, &chunks).unwrap();
         assert_eq!(blocks.iter().map(|block| block.records).sum::<u64>(), 2);
         assert_eq!(blocks[0].data, line);
+    }
+
+    #[test]
+    fn a_record_that_came_slowly_holds_little_more_than_itself() {
+        let record = [vec![b'x'; 70_000], b"\n".to_vec()].concat();
+        let chunks = [record[..69_000].to_vec(), record[69_000..].to_vec()];
+        let block = cut(Framing::EndedBy(b'\n'), 64 << 20, &chunks).unwrap().remove(0);
+        assert!(block.data == record);
+        let held = block.data.try_into_mut().map_err(drop).expect("nobody else has it").capacity();
+        assert!(held <= 4 * record.len(), "{held}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod framing;
 mod key;
 
 pub(crate) use block::Block;
-pub(crate) use buffer::Buffers;
-pub(crate) use cutter::{Cut, Cutter, Oversize};
+pub(crate) use buffer::{BUFFER_BYTES, Buffers, KEPT as KEPT_BUFFERS};
+pub(crate) use cutter::{Cut, Cutter, Oversize, SHORT_TAIL_BYTES, WORTH_SHARING_BYTES};
 pub(crate) use framing::Framing;
 pub(crate) use key::key_of;

@@ -1,8 +1,9 @@
 //! What a run looks like to whoever watches it: lines of text, tables, JSON.
 //!
-//! Everything here reads [`crate::event`] and [`crate::report`] values and turns them into text; it never steers
+//! Everything here reads [`crate::event`], [`crate::report`] and [`crate::explanation`] values and turns them into text; it never steers
 //! a run, knows no terminal, and starts no thread. Whoever owns a terminal says by a [`Look`] what it can show.
 
+mod explanation;
 mod human;
 mod json;
 mod look;
@@ -12,6 +13,7 @@ mod sanitize;
 mod summary;
 mod table;
 
+pub use explanation::explanation;
 pub use human::{bytes, count, duration, short_count};
 pub use json::{EventLog, write_report};
 pub use look::{Colour, Look};

@@ -53,7 +53,7 @@ pub(crate) enum Failure {
 }
 
 /// A worker's death by itself always allows this many attempts (the language, section 5).
-const ATTEMPTS_AFTER_DEATH: u32 = 3;
+pub(crate) const ATTEMPTS_AFTER_DEATH: u32 = 3;
 
 /// What is to become of a record after a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]

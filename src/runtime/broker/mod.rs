@@ -23,9 +23,11 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 pub(crate) use books::Reason;
+pub(crate) use exchange::ATTEMPTS_AFTER_DEATH;
 use exchange::Exchange;
 pub(crate) use exchange::{Failure, Lease, Verdict};
-pub(crate) use order::Results;
+pub(crate) use order::{MAX_AHEAD, MAX_HELD_BACK_BYTES, Results};
+pub(crate) use queue::BLOCK_COST_BYTES;
 use queue::Queue;
 
 use crate::graph::Plan;

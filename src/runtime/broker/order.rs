@@ -17,10 +17,10 @@ pub(crate) struct Order {
 }
 
 /// Results held back at most, in bytes, before no more records are leased but the one that all wait for.
-const MAX_HELD_BACK_BYTES: u64 = 8 << 20;
+pub(crate) const MAX_HELD_BACK_BYTES: u64 = 8 << 20;
 
 /// Records that may be ahead of the one that all wait for at most; bounds what empty results cost.
-const MAX_AHEAD: u64 = 1 << 16;
+pub(crate) const MAX_AHEAD: u64 = 1 << 16;
 
 impl Order {
     /// Takes the results of `records` records from the place `sequence` on, and gives all that may leave now.

@@ -11,7 +11,7 @@ use crate::model::{PartitionKey, WhenFull};
 
 /// What a block costs the engine besides its bytes; counted against `capacity_bytes`, so that a queue of a
 /// million empty lines is bounded too.
-const BLOCK_COST_BYTES: u64 = 96;
+pub(crate) const BLOCK_COST_BYTES: u64 = 96;
 
 /// How the workers of the consuming pool share the records.
 #[derive(Debug, Clone, PartialEq)]
@@ -187,7 +187,11 @@ impl Queue {
                     }
                 }
             }
-            let part = block.take_front(self.framing, bytes, records);
+            let mut part = block.take_front(self.framing, bytes, records);
+            if self.when_full == WhenFull::DropNewest && !block.is_empty() {
+                // The rest is dropped. A little of each of many reads must not hold all their buffers.
+                part.data = Bytes::copy_from_slice(&part.data);
+            }
             self.count_in(&part);
             self.store(part);
         }
@@ -333,4 +337,24 @@ fn partition(block: &Block, framing: Framing, key: &PartitionKey, lanes: usize) 
         .into_iter()
         .map(|(bytes, records)| Block { data: Bytes::from(bytes), records, is_open: false })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::testing::Build;
+
+    #[test]
+    fn a_part_of_a_read_whose_rest_is_dropped_does_not_hold_the_whole_read() {
+        let plan = Build::new()
+            .stage("a")
+            .stage("b")
+            .queue_with("a -> b", |queue| (queue.capacity, queue.when_full) = (Some(2), WhenFull::DropNewest))
+            .accepted();
+        let mut queue = Queue::new(&plan.queues[0], 1);
+        let read = Bytes::from(vec![b'\n'; 1000]);
+        queue.put(Block::whole(read.clone(), queue.framing()));
+        assert_eq!((queue.records(), queue.books.dropped), (2, 998));
+        assert!(read.is_unique(), "the queue has a copy of the two");
+    }
 }

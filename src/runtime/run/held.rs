@@ -11,7 +11,7 @@ use crate::ipc::{Block, Framing};
 use crate::sys::mapping;
 
 /// Held in memory at most; more goes to an unlinked temporary file.
-const IN_MEMORY_BYTES: usize = 1 << 20;
+pub(crate) const IN_MEMORY_BYTES: usize = 1 << 20;
 
 /// Output held back.
 #[derive(Debug, Default)]

@@ -17,7 +17,7 @@ use crate::runtime::broker::{Consumer, Failure, Lease, Results, Verdict};
 use crate::runtime::supervisor::{Asked, Input, Worker, describe_end};
 
 /// Bytes leased to one `map` worker by one write: what the kernel's default pipe holds.
-const LEASE_BYTES: usize = 64 << 10;
+pub(crate) const LEASE_BYTES: usize = 64 << 10;
 
 /// The failed record in a `failed` document.
 const FAILED: &str = "failed";

@@ -46,11 +46,16 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 use nix::sys::eventfd::EventFd;
 
+pub(crate) use held::IN_MEMORY_BYTES;
+pub(crate) use lease::LEASE_BYTES;
 use poller::{Poller, Ready, Token, Tokens};
+pub(crate) use read::LONGEST_LOG_LINE;
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
 use stdio::{Stdin, Stdout};
 use tell::Events;
+pub(crate) use window::{LARGEST_PIPE, ONE_PAGE};
+pub(crate) use worker::TAIL_BYTES;
 use worker::{StderrTail, WorkerIo};
 
 use super::broker::{Broker, Consumer};

@@ -18,7 +18,7 @@ use super::window::LARGEST_PIPE;
 const NEARLY_FULL_BYTES: usize = 48 << 10;
 
 /// A line of standard error is cut at this length, so that one without an end does not grow.
-const LONGEST_LOG_LINE: usize = 64 << 10;
+pub(crate) const LONGEST_LOG_LINE: usize = 64 << 10;
 
 /// The beginning of a record in a message.
 const SHOWN_OF_A_RECORD: usize = 120;

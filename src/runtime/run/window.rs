@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 /// A pipe of one page is writable exactly when it is empty: the sign that a slow worker wants more.
-pub(super) const ONE_PAGE: usize = 4096;
+pub(crate) const ONE_PAGE: usize = 4096;
 
 /// The largest pipe that an unprivileged process may ask for, `/proc/sys/fs/pipe-max-size`.
-pub(super) const LARGEST_PIPE: usize = 1 << 20;
+pub(crate) const LARGEST_PIPE: usize = 1 << 20;
 
 /// A worker that has taken what it was given within this time may be given more at once.
 const FAST: Duration = Duration::from_millis(2);

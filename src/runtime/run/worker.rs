@@ -113,7 +113,7 @@ pub(super) struct StderrTail {
 }
 
 /// Kept of standard error, for reports of failures.
-const TAIL_BYTES: usize = 8 << 10;
+pub(crate) const TAIL_BYTES: usize = 8 << 10;
 
 impl StderrTail {
     pub(super) fn push(&mut self, line: &str) {
