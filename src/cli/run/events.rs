@@ -51,6 +51,7 @@ impl EventsThread {
         let is_last = matches!(event.kind, EventKind::RunEnded { .. });
         let most = if event.kind.may_flood() { MOST_WAITING } else { MOST_WAITING_IN_ALL };
         if self.sender.len() >= most && !is_last {
+            // The news of some that were missed before stands for as many.
             self.missed += event.kind.count();
         } else {
             if self.missed > 0 {
