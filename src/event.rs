@@ -176,3 +176,19 @@ pub enum EventKind {
         report: Box<Report>,
     },
 }
+
+impl EventKind {
+    /// Whether so many of these may come that the others are to be protected from them: whatever keeps events for a
+    /// slow observer keeps room for those that tell of starts, ends and failures.
+    pub fn may_flood(&self) -> bool {
+        matches!(self, Self::Log { .. } | Self::RecordFailed { .. })
+    }
+
+    /// How many events are missing where this one is.
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Missed { count } => *count,
+            _ => 1,
+        }
+    }
+}

@@ -299,8 +299,6 @@ pub struct Memory {
     pub most_bytes: u64,
     /// The summands, the greatest of the first sum first.
     pub parts: Vec<MemoryPart>,
-    /// What can come on top, because nothing bounds it.
-    pub unbounded: Vec<Unbounded>,
 }
 
 /// One summand.
@@ -340,21 +338,12 @@ pub enum Holds {
     Leases,
     /// Results of a process that has not ended; more than 1 MiB goes to an unlinked file.
     Results,
+    /// Records that wait for their next attempt.
+    Delayed,
     /// Results that wait for those before them.
     Reorder,
     /// Records that failed, as documents on their way to the port `failed`.
     Failed,
-}
-
-/// What nothing bounds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Unbounded {
-    /// Records that wait for their next attempt are held beside the queue.
-    DelayedRetries {
-        /// The stage with `retry: {delay: …}`.
-        stage: String,
-    },
 }
 
 /// Something that is needed of this machine.

@@ -113,12 +113,16 @@ fn processor_time_and_memory_of_workers_are_told() {
 }
 
 #[test]
-fn a_worker_that_shouts_loses_nothing_of_its_data() {
+fn a_worker_that_shouts_loses_no_data_and_hides_no_event() {
     // A hundred thousand lines of standard error beside the data: whatever an observer misses is counted.
     let pipeline = "
         stages: {loud: {command: 'seq 100000 >&2 & seq 100000; wait'}}
         edges: [{queue: loud -> stdout}]";
     let run = Scenario::new(pipeline).run().succeeded().wrote(numbers(100_000));
     let missed: u64 = run.events_of("missed").iter().map(|event| event["count"].as_u64().unwrap()).sum();
-    assert!(run.events.len() as u64 + missed >= 100_000, "{} events, {missed} missed", run.events.len());
+    let lines = run.events_of("log").len() as u64;
+    assert_eq!(lines + missed, 100_000, "{lines} lines, {missed} missed");
+    for kind in ["worker_started", "worker_ended", "stage_finished", "run_ended"] {
+        assert_eq!(run.events_of(kind).len(), 1, "{kind}");
+    }
 }

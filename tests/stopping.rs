@@ -110,11 +110,25 @@ fn a_stop_signal_of_ones_own_is_sent_instead() {
     run.finish().ended(143).wrote("up\nusr1\n");
 }
 
+/// Says that it is up, and ends when a file is there, or with a word when it is asked to. It starts no process: a shell
+/// that is stopped between `vfork` and `exec` of its child does not count as stopped.
+const PATIENT: &str = "
+import os, signal, sys, time
+def handle(signal, frame):
+    print('handled', flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, handle)
+print('up', flush=True)
+while not os.path.exists('go'):
+    time.sleep(0.02)
+print('end')
+";
+
 #[test]
 fn a_stopped_worker_still_runs_its_handler() {
-    let pipeline = "
-        stages: {work: {command: \"trap 'echo handled; exit 0' TERM; echo up; while :; do sleep 0.02; done\"}}";
-    let run = Scenario::new(pipeline).start();
+    support::need_python();
+    let pipeline = "stages: {work: {command: [python3, patient.py]}}";
+    let run = Scenario::new(pipeline).file("patient.py", PATIENT).start();
     run.wait_for_lines(1);
     let pid = run.wait_for_event("worker_started")["pid"].as_i64().unwrap() as i32;
     nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
@@ -186,9 +200,9 @@ fn a_run_may_be_stopped_at_any_moment_of_its_start(#[case] signal: Signal, #[cas
 
 #[test]
 fn suspended_workers_stand_still_and_go_on() {
-    let pipeline = "
-        stages: {work: {command: 'echo up; while [ ! -e go ]; do sleep 0.02; done; echo end'}}";
-    let run = Scenario::new(pipeline).start();
+    support::need_python();
+    let pipeline = "stages: {work: {command: [python3, patient.py]}}";
+    let run = Scenario::new(pipeline).file("patient.py", PATIENT).start();
     run.wait_for_lines(1);
     let pid = run.wait_for_event("worker_started")["pid"].as_i64().unwrap() as i32;
     run.signal(Signal::SIGTSTP);

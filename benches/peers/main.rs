@@ -48,7 +48,11 @@ fn main() -> ExitCode {
     for row in rows::all().into_iter().filter(|row| options.wants(row.name)) {
         eprintln!("# {}", row.name);
         match (row.make)(&context) {
-            Ok(contest) => results.push(contest.hold(row, options.rounds())),
+            Ok(contest) => {
+                let outcome = contest.hold(row, options.rounds());
+                eprintln!("{}", table::brief(&outcome));
+                results.push(outcome);
+            }
             Err(reason) => eprintln!("#   left out: {reason}"),
         }
     }

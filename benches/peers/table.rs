@@ -9,6 +9,19 @@ use crate::machine::About;
 
 const HEADS: [&str; 8] = ["row", "mpflow", "peer", "its own", "ratio", "least–greatest", "target", ""];
 
+/// A row in one line, for whoever waits for the table.
+pub(crate) fn brief(outcome: &Outcome) -> String {
+    let ours = outcome
+        .ours
+        .as_ref()
+        .map_or("wrong".to_owned(), |&cost| number(outcome.unit, outcome.unit.show(cost)));
+    let ratios = outcome
+        .lines
+        .iter()
+        .filter_map(|line| Some(format!("; {:.2} of {}", line.ratio?[0], line.peer.as_ref()?)));
+    format!("#   {ours}{}", ratios.collect::<String>())
+}
+
 /// The table, which is also one of Markdown.
 pub(crate) fn text(about: &About, outcomes: &[Outcome]) -> String {
     let mut cells = vec![HEADS.map(ToOwned::to_owned)];

@@ -13,11 +13,11 @@
 //! and the workers of a `stream` pool are about equally fast, since what is remembered of a slow one's pipe may be
 //! single records of many buffers.
 
-use crate::explanation::{Holds, Memory, MemoryPart, Unbounded};
+use crate::explanation::{Holds, Memory, MemoryPart};
 use crate::graph::{Plan, PortPlan, QueuePlan, StagePlan};
 use crate::ipc::{BUFFER_BYTES, KEPT_BUFFERS, SHORT_TAIL_BYTES, WORTH_SHARING_BYTES};
 use crate::model::{Mode, STDIN, STDOUT};
-use crate::runtime::broker::{BLOCK_COST_BYTES, MAX_AHEAD, MAX_HELD_BACK_BYTES};
+use crate::runtime::broker::{BLOCK_COST_BYTES, MAX_AHEAD, MAX_DELAYED_BYTES, MAX_HELD_BACK_BYTES};
 use crate::runtime::run::{IN_MEMORY_BYTES, LARGEST_PIPE, LEASE_BYTES, LONGEST_LOG_LINE, TAIL_BYTES};
 
 use super::needs::{ENGINE, has_log};
@@ -96,7 +96,6 @@ pub(super) fn memory(plan: &Plan) -> Memory {
         short_record_bytes: SHORT,
         short_bytes: sum(|part| part.short_bytes),
         most_bytes: sum(|part| part.most_bytes),
-        unbounded: unbounded(plan),
         parts,
     }
 }
@@ -159,6 +158,10 @@ fn of_stage(plan: &Plan, stage: &StagePlan, parts: &mut Vec<MemoryPart>) {
             Mode::Stream => (Holds::Given, Both::of(record, |record| given(record).saturating_mul(2))),
             Mode::Map | Mode::Each => (Holds::Given, Both::of(record, given)),
         };
+        if number == 0 && declared.is_leased() && super::delays(declared) {
+            let delayed = Both::of(record, |record| blocks(MAX_DELAYED_BYTES, record));
+            parts.push(part(name, Holds::Delayed, 1, delayed, &["retry"]));
+        }
         parts.push(part(
             name,
             held.0,
@@ -232,13 +235,6 @@ fn of_standard_streams(plan: &Plan, parts: &mut Vec<MemoryPart>) {
     if let Some(record) = to_stdout.map(|queue| queue.options.max_record).max() {
         parts.push(part(STDOUT, Holds::Given, 1, Both::of(record, given), &["max_record"]));
     }
-}
-
-fn unbounded(plan: &Plan) -> Vec<Unbounded> {
-    let is_delaying =
-        |stage: &&StagePlan| stage.stage.is_leased() && !stage.stage.ordered && super::delays(&stage.stage);
-    let delayed = |stage: &StagePlan| Unbounded::DelayedRetries { stage: stage.stage.name.clone() };
-    plan.stages.iter().filter(is_delaying).map(delayed).collect()
 }
 
 #[cfg(test)]

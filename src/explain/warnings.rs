@@ -3,7 +3,7 @@
 use super::paths::ordered_too_late;
 use super::promise::is_source;
 use super::restarts;
-use crate::explanation::{Holds, Memory, Unbounded, Warning};
+use crate::explanation::{Holds, Memory, Warning};
 use crate::graph::{Plan, StagePlan};
 use crate::model::RestartPolicy;
 
@@ -24,7 +24,6 @@ pub(super) fn warnings(plan: &Plan, memory: &Memory) -> Vec<Warning> {
         ),
         help: format!("Give `{before}` `ordered: true` (mode `map` or `each`) or `pool: 1`."),
     }));
-    warnings.extend(memory.unbounded.iter().map(delayed));
     warnings.extend(memory.parts.iter().filter(|part| part.holds == Holds::Unfinished).filter_map(|part| {
         let is_much = part.times > 1 && part.most_bytes > MUCH_BYTES;
         is_much.then(|| Warning {
@@ -97,20 +96,6 @@ fn alone(plan: &Plan, position: usize, stage: &StagePlan) -> Option<Warning> {
     })
 }
 
-fn delayed(unbounded: &Unbounded) -> Warning {
-    let Unbounded::DelayedRetries { stage } = unbounded;
-    Warning {
-        code: "delayed_unbounded",
-        message: format!(
-            "Records of `{stage}` that wait for their next attempt (`retry.delay`) wait beside the queue, and \
-             nothing bounds how many: where most fail, memory grows for as long as the delay."
-        ),
-        help: format!(
-            "Shorten the delay, or write `ordered: true`, which lets none run far ahead of `{stage}`'s first."
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,13 +138,5 @@ mod tests {
     #[test]
     fn long_records_of_a_wide_pool_are_told() {
         assert_eq!(codes(&chain(|b| b.pool = pool(40))), ["long_records"]);
-    }
-
-    #[test]
-    fn delays_that_nothing_bounds_are_told() {
-        let delay = std::time::Duration::from_secs(9);
-        assert_eq!(codes(&chain(|b| (b.mode, b.retry.delay) = (Mode::Each, delay))), ["delayed_unbounded"]);
-        let ordered = chain(|b| (b.mode, b.retry.delay, b.ordered) = (Mode::Each, delay, true));
-        assert_eq!(codes(&ordered), [""; 0]);
     }
 }

@@ -467,6 +467,7 @@ fn holds(holds: Holds) -> &'static str {
         Holds::Given => "given, unread",
         Holds::Leases => "leases",
         Holds::Results => "held results",
+        Holds::Delayed => "delayed retries",
         Holds::Reorder => "reorder buffer",
         Holds::Failed => "failed records",
     }
@@ -571,7 +572,6 @@ mod tests {
                     part("mpflow", Holds::Engine, 1, 9 << 20, 9 << 20, &[]),
                     part("b", Holds::Workers, 2000, 1 << 20, 1 << 20, &["pool"]),
                 ],
-                unbounded: Vec::new(),
             },
             needs: vec![Need {
                 what: Resource::Descriptors,

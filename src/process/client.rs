@@ -72,6 +72,11 @@ impl Launcher {
         !self.unsent.is_empty()
     }
 
+    /// Whether the socket was full: what is asked now waits here, with its descriptors.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
     /// Asks for a worker. Never waits; the descriptors are closed here once they have been sent.
     pub(crate) fn request_start(&mut self, mut request: StartRequest) -> io::Result<()> {
         let mut bytes = request.encode();

@@ -36,7 +36,10 @@ fn ask(url: &str, deadline: Instant) -> io::Result<u16> {
     let address = if has_port { host.to_owned() } else { format!("{host}:80") };
     let mut stream = connect(&address, deadline)?;
     stream.set_write_timeout(Some(left(deadline)?))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: mpflow\r\nConnection: close\r\n\r\n")?;
+    // In one piece: a server that answers after the first, and closes, would break the others.
+    let request =
+        format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: mpflow\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     // `HTTP/1.1 200` is all that is needed.
     let mut head = [0; 12];
     let mut filled = 0;

@@ -81,7 +81,7 @@ impl Console {
     /// Shows an event, or counts it as missed where too many wait already.
     pub(super) fn event(&mut self, event: &Event) {
         if self.sender.len() >= MOST_WAITING {
-            self.missed += 1;
+            self.missed += event.kind.count();
             return;
         }
         self.own_up(event.at);

@@ -13,6 +13,9 @@ use crate::cli::error::CliError;
 /// So many events wait for a slow disk; then they are only counted.
 const MOST_WAITING: usize = 16_384;
 
+/// The same with those that do not come in floods.
+const MOST_WAITING_IN_ALL: usize = 4 * MOST_WAITING;
+
 /// The sending side: what the run's own thread holds.
 #[derive(Debug)]
 pub(super) struct EventsThread {
@@ -46,12 +49,10 @@ impl EventsThread {
     pub(super) fn write(&mut self, event: Event) -> Option<String> {
         // The last one holds the report, and is worth a little more room than the others.
         let is_last = matches!(event.kind, EventKind::RunEnded { .. });
-        if self.sender.len() >= MOST_WAITING && !is_last {
+        let most = if event.kind.may_flood() { MOST_WAITING } else { MOST_WAITING_IN_ALL };
+        if self.sender.len() >= most && !is_last {
             // The news of some that were missed before stands for as many.
-            self.missed += match event.kind {
-                EventKind::Missed { count } => count,
-                _ => 1,
-            };
+            self.missed += event.kind.count();
         } else {
             if self.missed > 0 {
                 let kind = EventKind::Missed { count: std::mem::take(&mut self.missed) };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::order::Order;
+use super::queue::BLOCK_COST_BYTES;
 use crate::ipc::{Block, Framing};
 use crate::model::Retry;
 
@@ -33,6 +34,11 @@ impl Lease {
         self.block.records - self.answered
     }
 
+    /// What it holds while it waits.
+    fn cost(&self) -> u64 {
+        self.block.len() as u64 + BLOCK_COST_BYTES
+    }
+
     /// What is not answered, as a lease of its own.
     fn rest(mut self, framing: Framing) -> Option<Self> {
         if self.answered > 0 {
@@ -54,6 +60,10 @@ pub(crate) enum Failure {
 
 /// A worker's death by itself always allows this many attempts (the language, section 5).
 pub(crate) const ATTEMPTS_AFTER_DEATH: u32 = 3;
+
+/// Records of one stage that wait for their next attempt at most, in bytes; then no new ones are taken until some
+/// of these have had it.
+pub(crate) const MAX_DELAYED_BYTES: u64 = 8 << 20;
 
 /// What is to become of a record after a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +103,8 @@ pub(crate) struct Exchange {
     /// To be given out before anything from the queues.
     returned: VecDeque<Lease>,
     delayed: BinaryHeap<Delayed>,
+    /// What the delayed hold, the engine's own cost counted.
+    delayed_bytes: u64,
     next_sequence: u64,
     pub(crate) order: Option<Order>,
 }
@@ -104,6 +116,7 @@ impl Exchange {
             held: vec![VecDeque::new(); width],
             returned: VecDeque::new(),
             delayed: BinaryHeap::new(),
+            delayed_bytes: 0,
             next_sequence: 0,
             order: ordered.then(Order::default),
         }
@@ -129,6 +142,12 @@ impl Exchange {
         !self.returned.is_empty() || !self.delayed.is_empty()
     }
 
+    /// Whether records that come for the first time may be given out: not while too much waits for another attempt,
+    /// which nothing else would bound.
+    pub(crate) fn may_take_new(&self) -> bool {
+        self.delayed_bytes < MAX_DELAYED_BYTES
+    }
+
     /// When the next delayed record may be tried again.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.delayed.peek().map(|delayed| delayed.at.0)
@@ -138,6 +157,7 @@ impl Exchange {
     pub(crate) fn wake_delayed(&mut self, now: Instant) {
         while self.delayed.peek().is_some_and(|delayed| delayed.at.0 <= now) {
             if let Some(delayed) = self.delayed.pop() {
+                self.delayed_bytes -= delayed.lease.cost();
                 self.put_back(*delayed.lease);
             }
         }
@@ -256,6 +276,7 @@ impl Exchange {
             self.put_back(lease);
         } else {
             let sequence = Reverse(lease.sequence);
+            self.delayed_bytes += lease.cost();
             self.delayed.push(Delayed { at: Reverse(now + delay), sequence, lease: Box::new(lease) });
         }
         Verdict::Again { attempts, delay }
@@ -277,6 +298,7 @@ impl Exchange {
     /// Everything that is not answered, for the books.
     pub(crate) fn clear(&mut self) -> Vec<Lease> {
         let held = self.held.iter_mut().flat_map(std::mem::take);
+        self.delayed_bytes = 0;
         let delayed = std::mem::take(&mut self.delayed).into_iter().map(|delayed| *delayed.lease);
         held.chain(std::mem::take(&mut self.returned)).chain(delayed).collect()
     }

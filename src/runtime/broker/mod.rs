@@ -25,7 +25,7 @@ use std::time::Instant;
 pub(crate) use books::Reason;
 pub(crate) use exchange::ATTEMPTS_AFTER_DEATH;
 use exchange::Exchange;
-pub(crate) use exchange::{Failure, Lease, Verdict};
+pub(crate) use exchange::{Failure, Lease, MAX_DELAYED_BYTES, Verdict};
 pub(crate) use order::{MAX_AHEAD, MAX_HELD_BACK_BYTES, Results};
 pub(crate) use queue::BLOCK_COST_BYTES;
 use queue::Queue;
@@ -471,7 +471,7 @@ impl Broker {
         let may = |sequence| order.as_ref().is_none_or(|order| order.may_lease(sequence));
         let returned = exchange
             .take_returned(|lease| queues[lease.queue].lane(rank) == lease.lane && may(lease.sequence));
-        let may_take = may(exchange.next_sequence());
+        let may_take = exchange.may_take_new() && may(exchange.next_sequence());
         exchange.order = order;
         let lease = match returned {
             Some(lease) => lease,

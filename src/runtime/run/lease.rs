@@ -44,7 +44,16 @@ impl RunLoop {
 
     // ---- map
 
+    /// Whether results, or records that failed, wait for room: nothing more is given out then.
+    fn has_blocked_output(&self, stage: usize) -> bool {
+        (0..self.plan.stages[stage].outputs.len())
+            .any(|port| self.broker.is_blocked(self.broker.output(stage, port)))
+    }
+
     fn pump_map(&mut self, stage: usize) {
+        if self.has_blocked_output(stage) {
+            return;
+        }
         let width = self.workers[stage].len();
         let first = self.turns[stage];
         self.turns[stage] = (first + 1) % width;
@@ -187,9 +196,7 @@ impl RunLoop {
     // ---- each
 
     fn pump_each(&mut self, stage: usize) {
-        let blocked = (0..self.plan.stages[stage].outputs.len())
-            .any(|port| self.broker.is_blocked(self.broker.output(stage, port)));
-        if blocked {
+        if self.has_blocked_output(stage) {
             return;
         }
         for rank in 0..self.workers[stage].len() {

@@ -141,6 +141,8 @@ pub(crate) struct RunLoop {
     opened: HashSet<PathBuf>,
     stdin: Option<Stdin>,
     stdout: Option<Stdout>,
+    /// To be started as soon as the launcher takes more.
+    to_start: VecDeque<Worker>,
     /// Not yet told to the supervisor.
     inputs: VecDeque<Input>,
     /// By stage: which worker is asked first, so that none starves.
@@ -208,6 +210,7 @@ impl RunLoop {
             opened: HashSet::new(),
             stdin: None,
             stdout: None,
+            to_start: VecDeque::new(),
             inputs: VecDeque::new(),
             turns: vec![0; stages],
             abandoned: vec![false; stages],

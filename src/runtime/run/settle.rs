@@ -94,7 +94,10 @@ impl RunLoop {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Start(worker) => self.start(worker),
+            Action::Start(worker) => {
+                self.to_start.push_back(worker);
+                self.start_some();
+            }
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::CloseInput(worker) => self.close_worker_input(worker),
             Action::AbandonInput { stage, has_failed } => {
@@ -117,6 +120,7 @@ impl RunLoop {
         if let Err(error) = self.launcher.flush() {
             tracing::error!(%error, "cannot reach the launcher");
         }
+        self.start_some();
         self.launcher.receive(&mut told);
         self.moved();
         for notification in told {

@@ -68,8 +68,17 @@ impl Exchange {
 }
 
 impl RunLoop {
+    /// Starts the workers that are due, as long as the launcher takes their requests: so a wide pool holds no more
+    /// descriptors at once than the socket does.
+    pub(super) fn start_some(&mut self) {
+        while !self.launcher.is_busy() {
+            let Some(worker) = self.to_start.pop_front() else { return };
+            self.start(worker);
+        }
+    }
+
     /// Asks the launcher for a worker, or tells the supervisor why not.
-    pub(super) fn start(&mut self, worker: Worker) {
+    fn start(&mut self, worker: Worker) {
         if let Err(refusal) = self.try_start(worker) {
             self.start_refused(worker, refusal);
         }

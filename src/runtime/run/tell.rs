@@ -124,6 +124,9 @@ fn describe(phase: Phase) -> &'static str {
 /// Events that wait for an observer at most; those that come when so many wait are counted.
 const MOST_WAITING: usize = 1 << 14;
 
+/// The same with those that do not come in floods, so that a worker that shouts hides no end of another.
+const MOST_WAITING_IN_ALL: usize = 4 * MOST_WAITING;
+
 /// Events follow each other no faster than this: each wakes its observers, and that of a process in every
 /// millisecond would cost a part of what the process costs. One that comes after a silence goes at once.
 const TOGETHER: Duration = Duration::from_millis(5);
@@ -147,7 +150,8 @@ impl Events {
     }
 
     fn tell(&mut self, at: Duration, kind: EventKind) {
-        if self.sender.len() + self.untold.len() >= MOST_WAITING {
+        let most = if kind.may_flood() { MOST_WAITING } else { MOST_WAITING_IN_ALL };
+        if self.sender.len() + self.untold.len() >= most {
             self.missed += 1;
             return;
         }
