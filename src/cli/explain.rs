@@ -40,14 +40,7 @@ enum Format {
 }
 
 pub(super) fn execute(args: &Args) -> Result<End, CliError> {
-    let loaded = match load::load(&args.file, &args.overrides)? {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            show::diagnostics(&diagnostics);
-            return Ok(End::Wrong);
-        }
-    };
-    show::diagnostics(&loaded.warnings);
+    let Some(loaded) = show::loaded(load::load(&args.file, &args.overrides)?) else { return Ok(End::Wrong) };
     let explanation = mpflow::explain(&loaded.plan, &Machine::of_this_process());
     let text = match args.format {
         Format::Text => observe::explanation(&explanation, terminal::stdout()),

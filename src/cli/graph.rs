@@ -44,14 +44,7 @@ enum Format {
 }
 
 pub(super) fn execute(args: &Args) -> Result<End, CliError> {
-    let loaded = match load::load(&args.file, &args.overrides)? {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            show::diagnostics(&diagnostics);
-            return Ok(End::Wrong);
-        }
-    };
-    show::diagnostics(&loaded.warnings);
+    let Some(loaded) = show::loaded(load::load(&args.file, &args.overrides)?) else { return Ok(End::Wrong) };
     let drawing = match args.format {
         Format::Text => draw::text(&loaded.plan, charset()),
         Format::Dot => draw::dot(&loaded.plan),

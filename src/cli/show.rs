@@ -9,6 +9,7 @@ use mpflow::language::Diagnostics;
 use mpflow::observe::{Colour, Look};
 
 use super::error::CliError;
+use super::load::Loaded;
 use super::terminal;
 
 /// Narrower than this the frames of a diagnostic leave no room for its text.
@@ -16,6 +17,13 @@ const LEAST_WIDTH: usize = 40;
 
 /// Wider than this nobody likes to read text.
 const MOST_WIDTH: usize = 110;
+
+/// Shows what is to be said about a pipeline that was read, and gives it back if it is right.
+pub(super) fn loaded(read: Result<Loaded, Diagnostics>) -> Option<Loaded> {
+    let shown = read.as_ref().map_or_else(|wrong| wrong, |loaded| &loaded.warnings);
+    diagnostics(shown);
+    read.ok()
+}
 
 /// Shows all that is to be said about a pipeline, each thing at its place in the file, and counts them at the end.
 pub(super) fn diagnostics(diagnostics: &Diagnostics) {

@@ -149,16 +149,12 @@ impl RunLoop {
     fn feed_closed(&mut self, stage: usize, rank: usize, port: usize) {
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let worker = io.worker;
-        match &io.exchange {
-            Exchange::Stream { .. } => self.close_feed(stage, rank, port),
-            // Its record is judged by how it ends, not by whether it read it.
-            Exchange::Each { .. } => self.close_feed(stage, rank, port),
-            Exchange::Map { .. } if port == 0 => {
-                // One that has ended is seen to: its leases are judged then. `fault` passes one that has.
-                self.close_feed(stage, rank, port);
-                self.closed_early.push((worker, Instant::now() + LET_GO_AFTER));
-            }
-            Exchange::Map { .. } => self.close_feed(stage, rank, port),
+        // An `each` process is judged by how it ends, not by whether it read its record. A `map` worker that has ended is
+        // seen to, and its leases are judged then: `fault` passes one that has.
+        let holds_leases = port == 0 && matches!(io.exchange, Exchange::Map { .. });
+        self.close_feed(stage, rank, port);
+        if holds_leases {
+            self.closed_early.push((worker, Instant::now() + LET_GO_AFTER));
         }
         self.close_consumer_if_nobody_reads(stage, port);
     }
