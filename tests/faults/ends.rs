@@ -1,0 +1,1 @@
+//! Ends of workers and of runs: a thousand at once, ten thousand restarts, storms of signals, a stop in every state.

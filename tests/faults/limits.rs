@@ -1,0 +1,1 @@
+//! What runs out: descriptors, processes, the disk, the reader of an output.
