@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::model::{Exit, Usage};
+use crate::model::{Exit, Problem, Usage};
 
 /// Writes a duration as seconds.
 pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -61,6 +61,9 @@ pub struct Failure {
     pub reason: String,
     /// The last lines of that worker's standard error.
     pub stderr: Vec<String>,
+    /// What is wrong in the pipeline itself, and where, if that is why: a function that cannot be called.
+    #[serde(skip)]
+    pub problem: Option<Box<Problem>>,
 }
 
 /// What became of one stage.

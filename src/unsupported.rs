@@ -21,15 +21,7 @@ fn of_stage(stage: &Stage) -> Vec<Problem> {
     let mut problems = Vec::new();
     let at = |key| Place::StageKey(stage.name.clone(), key);
     match &stage.body {
-        Body::Command(_) => {}
-        Body::Python(target) => problems.push(
-            problem(format!(
-                "stage `{}` calls a Python function, which is not in this version of mpflow",
-                stage.name
-            ))
-            .at(at("python"), "cannot be run yet")
-            .help(python_as_command(target)),
-        ),
+        Body::Command(_) | Body::Python(_) => {}
         Body::Function(name) => problems.push(
             problem(format!(
                 "stage `{}` calls the Rust function `{name}`, which is not in this version of mpflow",
@@ -57,14 +49,4 @@ fn of_stage(stage: &Stage) -> Vec<Problem> {
 
 fn problem(message: impl Into<String>) -> Problem {
     Problem::error("mpflow::not_yet", message)
-}
-
-/// How the callable can be reached meanwhile.
-fn python_as_command(target: &str) -> String {
-    let file = match target.rsplit_once(':') {
-        Some((path, _)) if path.ends_with(".py") => path.to_owned(),
-        Some((module, _)) => format!("-m {module}"),
-        None => target.to_owned(),
-    };
-    format!("a script that reads lines and writes lines can be run by `command: python3 -u {file}`")
 }

@@ -67,6 +67,7 @@ impl std::fmt::Display for StartFailure {
             Step::Limits => "cannot set the limits",
             Step::Cwd => "cannot enter the working directory",
             Step::Exec => "cannot execute the program",
+            Step::Adopt => "it is not there any more, and nobody knows how it ended",
         };
         let error = io::Error::from_raw_os_error(self.errno);
         write!(f, "{step}: {error}")?;
@@ -83,6 +84,7 @@ impl std::fmt::Display for StartFailure {
 pub(super) const START: u8 = 1;
 pub(super) const START_IN_FILE: u8 = 2;
 pub(super) const SIGNAL: u8 = 3;
+pub(super) const ADOPT: u8 = 4;
 
 /// What the launcher says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

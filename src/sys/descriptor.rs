@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::pipe2;
 
@@ -38,6 +38,24 @@ pub(crate) fn unread_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
     // SAFETY: FIONREAD writes one int through the pointer, which is to a live local of that type.
     unsafe { fionread(fd.as_raw_fd(), &mut bytes) }?;
     Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// The size of a memory file whose size is sealed, so that nobody who maps it can be made to fault; `None` for any other
+/// file.
+pub(crate) fn fixed_size(fd: BorrowedFd<'_>) -> Option<u64> {
+    let seals = SealFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GET_SEALS).ok()?);
+    let is_fixed = seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW);
+    is_fixed.then(|| fstat(fd).ok().and_then(|file| u64::try_from(file.st_size).ok())).flatten()
+}
+
+/// A memory file of this size, for good.
+#[cfg(test)]
+pub(crate) fn sealed_memory(bytes: i64) -> io::Result<OwnedFd> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let fd = memfd_create(c"mpflow-test", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    nix::unistd::ftruncate(&fd, bytes)?;
+    fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW))?;
+    Ok(fd)
 }
 
 /// What kind of file a standard descriptor of this process is.

@@ -50,6 +50,8 @@ pub(crate) enum Step {
     Cwd = 5,
     /// Executing the program.
     Exec = 6,
+    /// Taking a process that somebody else has made.
+    Adopt = 7,
 }
 
 impl Step {
@@ -62,6 +64,7 @@ impl Step {
             3 => Self::Descriptors,
             4 => Self::Limits,
             5 => Self::Cwd,
+            7 => Self::Adopt,
             _ => Self::Exec,
         }
     }

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use clap::{ValueEnum, ValueHint};
 use crossbeam_channel::{Receiver, select};
 use mpflow::graph::Plan;
+use mpflow::language::Document;
+use mpflow::model::Problem;
 use mpflow::report::Outcome;
 use mpflow::{Run, StartError};
 
@@ -98,7 +100,7 @@ pub(super) fn execute(args: Args) -> Result<End, CliError> {
     }
     // The files first: a wrong path starts nothing.
     let files = Files::create(&args)?;
-    start(loaded.plan, progress, files)
+    start(loaded.plan, &loaded.document, progress, files)
 }
 
 fn refuse_what_cannot_be(args: &Args) -> Result<(), CliError> {
@@ -152,7 +154,7 @@ impl Files {
 }
 
 /// Runs a plan that nothing speaks against any more.
-fn start(plan: Plan, progress: Progress, files: Files) -> Result<End, CliError> {
+fn start(plan: Plan, document: &Document, progress: Progress, files: Files) -> Result<End, CliError> {
     // Caught before the start: a signal that comes during it is obeyed as soon as there is a run to stop.
     let requests = signals::catch()?;
     let (mut console, console_done) = Console::start(&plan.name, progress)?;
@@ -165,6 +167,7 @@ fn start(plan: Plan, progress: Progress, files: Files) -> Result<End, CliError> 
     // The run is over and nothing of it is left. What is still to be written may take its time, but must not take
     // this process with it: from here on a signal ends it.
     let end = end_of(&report.outcome, presses);
+    let wrong = document.diagnose(problems_of(&report.outcome));
     let mut is_failed = false;
     if let Some((path, file)) = files.report
         && let Err(error) = file.write(&report)
@@ -186,7 +189,18 @@ fn start(plan: Plan, progress: Progress, files: Files) -> Result<End, CliError> 
     if let Some(interrupt) = wait(&console_done, &requests) {
         return Ok(End::Interrupted(interrupt));
     }
+    if wrong.has_errors() {
+        // Last, so that nothing comes between it and the prompt: it says where in the document it is.
+        show::diagnostics(&wrong);
+        return Ok(End::Wrong);
+    }
     Ok(end.but_failed_if(is_failed))
+}
+
+/// What is wrong in the pipeline itself, as only its start could show. The workers of a pool all say the same.
+fn problems_of(outcome: &Outcome) -> Vec<Problem> {
+    let Outcome::Failed { failures } = outcome else { return Vec::new() };
+    failures.iter().filter_map(|failure| failure.problem.as_deref().cloned()).collect()
 }
 
 /// Waits for a thread that writes, or for a signal that ends all.

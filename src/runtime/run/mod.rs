@@ -13,6 +13,8 @@
 //! | `start` | its descriptors, and the request to the launcher |
 //! | `read` | what workers write, cut and passed on |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
+//! | `function` | workers that call functions: their control connection, their answers |
+//! | `segments` | shared memory for large records |
 //! | `ready` | whether workers are ready |
 //! | `settle` | what the cores say is done |
 //! | `clock` | deadlines that are not the supervisor's |
@@ -21,12 +23,14 @@
 
 mod clock;
 mod feed;
+mod function;
 mod held;
 mod lease;
 mod poller;
 mod read;
 mod ready;
 mod recipe;
+mod segments;
 mod settle;
 mod start;
 mod stdio;
@@ -52,6 +56,7 @@ use poller::{Poller, Ready, Token, Tokens};
 pub(crate) use read::LONGEST_LOG_LINE;
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
+use segments::Segments;
 use stdio::{Stdin, Stdout};
 use tell::Events;
 pub(crate) use window::{LARGEST_PIPE, ONE_PAGE};
@@ -91,6 +96,8 @@ enum Target {
     Tap { stage: usize, rank: usize, port: usize },
     Log { stage: usize, rank: usize },
     Notify { stage: usize, rank: usize },
+    Control { stage: usize, rank: usize },
+    Answers { stage: usize, rank: usize },
 }
 
 /// Whose process it is.
@@ -136,6 +143,7 @@ pub(crate) struct RunLoop {
     next_id: u64,
     /// Ends that may have something to read, in turn.
     readable: VecDeque<Token>,
+    segments: Segments,
     pipes: HashMap<(usize, usize), PipeEnds>,
     /// Files that were opened, and emptied, in this run.
     opened: HashSet<PathBuf>,
@@ -164,6 +172,8 @@ pub(crate) struct RunLoop {
     said_still: bool,
     events: Events,
     has_ended: bool,
+    /// Records may flow: every function was found.
+    flows: bool,
     /// The strongest request to end the run, and when it came.
     asked_to_end: Option<(Level, Instant)>,
 }
@@ -206,6 +216,7 @@ impl RunLoop {
             ids: HashMap::new(),
             next_id: 1,
             readable: VecDeque::new(),
+            segments: Segments::default(),
             pipes: HashMap::new(),
             opened: HashSet::new(),
             stdin: None,
@@ -223,6 +234,7 @@ impl RunLoop {
             said_still: false,
             events: Events::new(events),
             has_ended: false,
+            flows: false,
             asked_to_end: None,
             plan: Arc::new(plan),
         };
@@ -285,6 +297,7 @@ impl RunLoop {
         }
         self.keep_time();
         self.settle();
+        self.recycle_segments();
         self.events.send_if_due();
         self.watch_launcher();
     }
@@ -315,6 +328,16 @@ impl RunLoop {
             Target::Stdin => self.stdin_is_readable(event.token),
             Target::Log { stage, rank } => self.read_log(stage, rank),
             Target::Notify { stage, rank } => self.read_notify(stage, rank),
+            Target::Control { stage, rank } => self.control_is_ready(stage, rank),
+            Target::Answers { stage, rank } => {
+                let answers = self.workers[stage][rank].as_mut().and_then(|io| io.answers.as_mut());
+                if let Some(tap) = answers {
+                    tap.has_hung_up |= event.hung_up;
+                    if !std::mem::replace(&mut tap.is_readable, true) {
+                        self.readable.push_back(event.token);
+                    }
+                }
+            }
             Target::Launcher | Target::Wake => {}
         }
     }

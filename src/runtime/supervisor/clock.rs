@@ -22,7 +22,14 @@ impl Supervisor {
                 let timeout = humantime::format_duration(config.timeout.unwrap_or_default());
                 let reason = format!("it did not finish within its timeout of {timeout}");
                 let name = config.name.clone();
-                let failure = Failure { stage: name, worker: None, exit: None, reason, stderr: Vec::new() };
+                let failure = Failure {
+                    stage: name,
+                    worker: None,
+                    exit: None,
+                    reason,
+                    stderr: Vec::new(),
+                    problem: None,
+                };
                 self.fail(stage, failure, now);
             }
         }
