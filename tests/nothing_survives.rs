@@ -266,11 +266,12 @@ fn a_worker_that_forks_without_end_is_ended_with_all_its_children() {
 }
 
 #[test]
-fn the_launcher_is_the_only_child_of_the_engine() {
+fn the_engine_has_one_child_which_guards_the_one_that_starts_the_workers() {
     let pipeline = "stages: {work: {command: 'echo up; sleep 1000', pool: 3}}";
     let run = Scenario::new(pipeline).start();
     run.wait_for_lines(3);
-    assert_eq!(children(run.pid()), [run.launcher_pid()]);
+    assert_eq!(children(run.pid()), [run.guardian_pid()]);
+    assert_eq!(children(run.guardian_pid()), [run.launcher_pid()]);
     assert_eq!(children(run.launcher_pid()).len(), 3);
     run.signal(Signal::SIGTERM);
     run.finish().ended(143);

@@ -258,10 +258,16 @@ impl Running {
         self.warden.engine()
     }
 
-    /// The engine's child, which starts the workers.
+    /// The engine's child, which watches over the launcher.
+    #[track_caller]
+    pub(crate) fn guardian_pid(&self) -> i32 {
+        self.wait_for_child(self.pid(), "guardian")
+    }
+
+    /// The guardian's child, which starts the workers.
     #[track_caller]
     pub(crate) fn launcher_pid(&self) -> i32 {
-        self.wait_for_child(self.pid(), "launcher")
+        self.wait_for_child(self.guardian_pid(), "launcher")
     }
 
     #[track_caller]
