@@ -240,11 +240,9 @@ impl RunLoop {
             self.turn(&mut ready);
         }
         let report = self.report();
-        let Self { mut launcher, events, began_at, names, .. } = self;
-        // The launcher kills whatever is left, and waits for it; what a killed one leaves is ours to kill.
-        if !launcher.end() {
-            crate::process::kill_leftovers(&names.run_id);
-        }
+        // The launcher kills whatever is left, and waits for it.
+        self.end_launcher();
+        let Self { events, began_at, .. } = self;
         events.end(began_at.elapsed(), &report);
         report
     }

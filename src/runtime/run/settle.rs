@@ -143,7 +143,10 @@ impl RunLoop {
                     worker(id).map(|worker| Input::Exited { worker, exit, usage })
                 }
                 Notification::GroupEnded { id } => worker(id).map(|worker| Input::GroupEnded { worker }),
-                Notification::Lost => Some(Input::LauncherLost),
+                Notification::Lost => {
+                    self.launcher_is_lost();
+                    return;
+                }
             };
             match input {
                 Some(Input::Started { worker, pid }) => {
@@ -185,6 +188,20 @@ impl RunLoop {
                 Control::Explain => self.explain("the run's state"),
                 Control::Probed(worker, result) => self.probed(worker, result),
             }
+        }
+    }
+
+    /// The launcher is gone, and the workers are. What they had started its guardian has killed, or it is ours to kill:
+    /// now, and not at the end of the run, which may have to wait for whoever reads its output.
+    fn launcher_is_lost(&mut self) {
+        self.end_launcher();
+        self.inputs.push_back(Input::LauncherLost);
+    }
+
+    /// Nothing that the launcher has started is left when this returns.
+    pub(super) fn end_launcher(&mut self) {
+        if !self.launcher.end() {
+            crate::process::kill_leftovers(&self.names.run_id);
         }
     }
 

@@ -106,7 +106,7 @@ impl Supervisor {
     ) {
         let config = &self.stages[worker.stage].config;
         let failure = Failure {
-            stage: config.name.clone(),
+            stage: Some(config.name.clone()),
             worker: Some(config.worker_name(worker.rank)),
             exit: exit.map(Exit::code),
             reason,
@@ -119,7 +119,8 @@ impl Supervisor {
         if matches!(self.stages[stage].phase, Phase::Ending(_) | Phase::Over(_)) {
             return;
         }
-        let Failure { stage: name, worker, exit, reason, stderr } = failure.clone();
+        let Failure { worker, exit, reason, stderr, .. } = failure.clone();
+        let name = self.stages[stage].config.name.clone();
         self.emit(EventKind::StageFailed { stage: name, reason, worker, exit, stderr });
         self.failures.push(failure);
         self.actions.push(Action::AbandonInput { stage, has_failed: true });

@@ -364,6 +364,25 @@ fn start_all(world: &mut World) {
     while world.pick(0, |process| !process.runs).is_some() {
         world.does(Op::Started(0));
     }
+
+    #[test]
+    fn whatever_happened_a_run_that_loses_its_launcher_ends_at_once_and_says_why(
+        daemon: bool,
+        scope in scope(),
+        ops in proptest::collection::vec(op(), 0..100),
+    ) {
+        let mut world = World::new(&plan(daemon, false, true, scope));
+        for op in ops {
+            world.does(op);
+        }
+        let had_ended = world.has_ended;
+        // The kernel has killed them all.
+        world.processes.clear();
+        world.step(Input::LauncherLost);
+        prop_assert!(world.has_ended);
+        let of_the_run = |failure: &&Failure| failure.stage.is_none();
+        prop_assert_eq!(world.supervisor.failures().iter().filter(of_the_run).count(), usize::from(!had_ended));
+    }
 }
 
 fn end(world: &mut World, stage: usize, code: i32) {
