@@ -115,8 +115,9 @@ impl Launcher {
             match message::send(self.socket.as_fd(), &next.bytes, &raw, false) {
                 Ok(()) => drop(self.unsent.pop_front()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The launcher is gone; its end of the socket tells so when it is read.
-                Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {
+                // The launcher is gone, perhaps with requests that it had not read; its end of the socket tells so when
+                // it is read.
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                     self.unsent.clear();
                     return Ok(());
                 }
