@@ -148,7 +148,11 @@ impl Scenario {
     pub(crate) fn start(self) -> Running {
         let mark = format!("{:016x}{:08x}", fastrand::u64(..), std::process::id());
         let before = Census::take(&Signs { marks: vec![format!("{MARK}={mark}")], ..Signs::default() });
-        assert!(before.is_empty(), "there is something of the run before it begins: {:#?}", before.describe());
+        assert!(
+            before.is_empty(),
+            "there is something of the run before it begins: {:#?}",
+            before.describe()
+        );
         let own = [env!("CARGO_BIN_EXE_mpflow"), "run", "pipeline.yaml"].map(str::to_owned);
         let files = ["--report", "report.json", "--events", "events.ndjson"].map(str::to_owned);
         let line: Vec<String> = self.prefix.into_iter().chain(own).chain(files).chain(self.args).collect();
