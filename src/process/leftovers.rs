@@ -1,4 +1,4 @@
-//! What is left of a run whose launcher was killed.
+//! What is left of a run whose launcher was killed, and the launcher's guardian before it.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -9,10 +9,10 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
-use super::launcher::parent_of;
+use super::sweep::parent_of;
 
-/// Set where all that loses its parent comes to this process when there is no launcher: the children that it had
-/// before, of the program that it was until its `exec`.
+/// Set where all that loses its parent comes to this process when there is neither launcher nor guardian: the children
+/// that it had before, of the program that it was until its `exec`.
 static ADOPTS_BESIDE: OnceLock<Vec<i32>> = OnceLock::new();
 
 /// A kill takes effect within this time, or never.

@@ -227,7 +227,7 @@ impl RunLoop {
     pub(super) fn waits_for_stdout(&self) -> bool {
         let is_given_up = match self.asked_to_end {
             None | Some((Level::Drain, _)) => false,
-            Some((Level::Terminate, at)) => at.elapsed() >= self.plan.stop.grace,
+            Some((Level::Terminate, at)) => self.clock.now() >= at + self.plan.stop.grace,
             Some((Level::Kill, _)) => true,
         };
         !is_given_up && self.has_unwritten_output()
