@@ -11,6 +11,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, kill, killpg, si
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use super::family::children;
 use super::protocol::{
     ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, Reader, SIGNAL, START, START_IN_FILE, StartFailure,
 };
@@ -318,26 +319,6 @@ impl Server {
             while let Ok(Some(_)) = self.signals.read_signal() {}
         }
     }
-}
-
-/// This process's children, as the kernel lists them.
-fn children() -> Vec<i32> {
-    let pid = std::process::id();
-    if let Ok(list) = std::fs::read_to_string(format!("/proc/self/task/{pid}/children")) {
-        return list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-    }
-    // A kernel without CONFIG_PROC_CHILDREN: look at everybody's parent.
-    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
-    processes
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|other| parent_of(*other) == i32::try_from(pid).ok())
-        .collect()
-}
-
-/// Field 4 of `/proc/PID/stat`; the name before it may hold anything, so count from its last parenthesis.
-pub(super) fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
 }
 
 /// What this process ignores, its workers would ignore too: SIGPIPE, which Rust programs ignore, most of all.

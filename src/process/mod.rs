@@ -13,6 +13,7 @@
 //! This layer knows no stage, no queue and no record: it takes programs and descriptors.
 
 mod client;
+mod family;
 mod holder;
 mod launcher;
 mod leftovers;
