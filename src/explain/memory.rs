@@ -8,10 +8,8 @@
 //! A record longer than 64 KiB grows where it is, by half of what is there already.
 //!
 //! Every place is counted as full at the same time. That takes consumers that stand still at the worst moment, so
-//! that a run seldom comes near the sum; but it does not exceed it while three things are so: a `map` worker does not
-//! take more into its own memory than the record that it works on; its results are about as long as its records;
-//! and the workers of a `stream` pool are about equally fast, since what is remembered of a slow one's pipe may be
-//! single records of many buffers.
+//! that a run seldom comes near the sum; but it does not exceed it while two things are so: a `map` worker does not
+//! take more into its own memory than the record that it works on, and its results are about as long as its records.
 
 use crate::explanation::{Holds, Memory, MemoryPart};
 use crate::graph::{Plan, PortPlan, QueuePlan, StagePlan};
