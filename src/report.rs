@@ -48,11 +48,11 @@ pub enum Outcome {
     },
 }
 
-/// Why a stage failed.
+/// Why a stage failed, or the run as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// Which stage.
-    pub stage: String,
+    /// Which stage. `None` where it was none: the process that starts all workers was killed.
+    pub stage: Option<String>,
     /// The worker whose end was the cause, where one was.
     pub worker: Option<String>,
     /// How that worker ended, as Python writes it.
@@ -64,6 +64,18 @@ pub struct Failure {
     /// What is wrong in the pipeline itself, and where, if that is why: a function that cannot be called.
     #[serde(skip)]
     pub problem: Option<Box<Problem>>,
+}
+
+impl Failure {
+    /// A failure of this stage, no worker's end being the cause.
+    pub(crate) fn of_stage(stage: String, reason: String) -> Self {
+        Self { stage: Some(stage), ..Self::of_run(reason) }
+    }
+
+    /// A failure of the run as a whole.
+    pub(crate) fn of_run(reason: String) -> Self {
+        Self { stage: None, worker: None, exit: None, reason, stderr: Vec::new(), problem: None }
+    }
 }
 
 /// What became of one stage.

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::BytesMut;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -492,6 +491,7 @@ impl RunLoop {
         answer: Answer,
         ports: &[usize],
     ) -> Result<(), Breach> {
+        let now = self.clock.now();
         let Some(io) = self.workers[stage][rank].as_mut() else { return Ok(()) };
         let worker = io.worker;
         let Exchange::Map { window, answered, parts, about, .. } = &mut io.exchange else { return Ok(()) };
@@ -505,7 +505,7 @@ impl RunLoop {
                 if records == 0 {
                     return self.hold_part(stage, rank, outputs);
                 }
-                window.answered(records, Instant::now());
+                window.answered(records, now);
                 *answered += records;
                 *about = None;
                 let parts = std::mem::take(parts);
@@ -529,7 +529,7 @@ impl RunLoop {
                 })
             }
             Answer::Failed(failed) => {
-                window.answered(1, Instant::now());
+                window.answered(1, now);
                 parts.clear();
                 let about = about.take();
                 if self.broker.held(stage, rank) == 0 {

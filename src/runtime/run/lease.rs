@@ -1,7 +1,5 @@
 //! Leased records for `map` and `each` workers, and what they answer.
 
-use std::time::Instant;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Value, json};
 
@@ -120,7 +118,7 @@ impl RunLoop {
         if gave.is_empty() {
             return;
         }
-        let now = Instant::now();
+        let now = self.clock.now();
         if held == 0 {
             window.begins(now);
             first_lease.get_or_insert(now);
@@ -161,7 +159,7 @@ impl RunLoop {
             return;
         }
         let records = block.records;
-        window.answered(records, Instant::now());
+        window.answered(records, self.clock.now());
         *answered += records;
         let total = *answered;
         match self.broker.answer(stage, rank, Some(port), framing, block) {
@@ -256,8 +254,9 @@ impl RunLoop {
             self.batch_since[stage] = None;
             return false;
         }
-        let since = *self.batch_since[stage].get_or_insert_with(Instant::now);
-        let waited = batch.wait.is_some_and(|wait| since.elapsed() >= wait);
+        let now = self.clock.now();
+        let since = *self.batch_since[stage].get_or_insert(now);
+        let waited = batch.wait.is_some_and(|wait| now.saturating_duration_since(since) >= wait);
         let is_due = waiting >= size
             || has_returned
             || waited
@@ -339,7 +338,7 @@ impl RunLoop {
             _ => Failure::Error,
         };
         let shown = self.current_record(worker.stage, worker.rank);
-        let verdict = self.broker.fail_held(worker.stage, worker.rank, failure, Instant::now());
+        let verdict = self.broker.fail_held(worker.stage, worker.rank, failure, self.clock.now());
         self.judged(worker, verdict, Blame { shown, record: None, error, exit, traceback: None });
         self.pump_leases(worker.stage);
     }
@@ -362,8 +361,8 @@ impl RunLoop {
     /// The record that a `map` worker works on has failed, or the whole batch that its function was called with.
     pub(super) fn fail_current(&mut self, stage: usize, rank: usize, failure: Failure) -> Option<Verdict> {
         match self.plan.stages[stage].stage.batch {
-            Some(_) => self.broker.fail_held(stage, rank, failure, Instant::now()),
-            None => self.broker.fail_current(stage, rank, failure, Instant::now()),
+            Some(_) => self.broker.fail_held(stage, rank, failure, self.clock.now()),
+            None => self.broker.fail_current(stage, rank, failure, self.clock.now()),
         }
     }
 

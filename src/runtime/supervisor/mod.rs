@@ -301,8 +301,8 @@ impl Supervisor {
                 let name = self.stages[stage].config.name.clone();
                 let reason = problem.message.clone();
                 let problem = Some(problem);
-                let failure =
-                    Failure { stage: name, worker: Some(worker), exit: None, reason, stderr, problem };
+                let worker = Some(worker);
+                let failure = Failure { worker, stderr, problem, ..Failure::of_stage(name, reason) };
                 self.fail(stage, failure, now);
             }
             Input::Ready { worker, is_ready } => {
@@ -326,7 +326,8 @@ impl Supervisor {
                 let worker = rank.map(|rank| self.stages[stage].config.worker_name(rank));
                 let exit = exit.map(Exit::code);
                 let name = self.stages[stage].config.name.clone();
-                self.fail(stage, Failure { stage: name, worker, exit, reason, stderr, problem: None }, now);
+                let failure = Failure { worker, exit, stderr, ..Failure::of_stage(name, reason) };
+                self.fail(stage, failure, now);
             }
             Input::Stop(level) => self.stop(level, now),
             Input::LauncherLost => self.launcher_lost(),

@@ -96,14 +96,7 @@ impl Supervisor {
                     let name = dependency.config.name.clone();
                     let reason = format!("the stage `{name}` that it depends on has failed");
                     let failed = self.stages[stage].config.name.clone();
-                    let failure = Failure {
-                        stage: failed,
-                        worker: None,
-                        exit: None,
-                        reason,
-                        stderr: Vec::new(),
-                        problem: None,
-                    };
+                    let failure = Failure::of_stage(failed, reason);
                     self.fail(stage, failure, now);
                     return true;
                 }
