@@ -36,12 +36,14 @@ pub(crate) fn become_launcher_if_asked() {
     if args.next().is_none_or(|name| name != LAUNCHER_NAME) || args.next().is_some() {
         return;
     }
+    // What whoever started the engine left open is for workers that are to have it, and for nobody else.
+    let inherited = descriptor::inheritable();
     let Some((socket, null)) = take_socket() else { std::process::exit(1) };
     match fork() {
         Ok(Fork::Parent(launcher)) => guardian::guard(launcher, &socket),
         // Where no process can be made for it, there is one guard less, and a run all the same.
         Ok(Fork::Child) | Err(_) => {
-            let Some(mut launcher) = Server::new(socket, null) else { std::process::exit(1) };
+            let Some(mut launcher) = Server::new(socket, null, inherited) else { std::process::exit(1) };
             launcher.run();
             kill_descendants(&launcher.signals);
         }
@@ -108,6 +110,8 @@ struct Server {
     look_again_at: Option<Instant>,
     /// The last that have ended without being workers: one may be a worker that a fork server has only just made.
     strangers: VecDeque<Stranger>,
+    /// What whoever started the engine left inheritable.
+    inherited: Vec<RawFd>,
     /// Between the last look and the next.
     look_interval: Duration,
     answers: Vec<u8>,
@@ -131,7 +135,7 @@ struct Stranger {
 const STRANGERS: usize = 256;
 
 impl Server {
-    fn new(socket: OwnedFd, null: OwnedFd) -> Option<Self> {
+    fn new(socket: OwnedFd, null: OwnedFd, inherited: Vec<RawFd>) -> Option<Self> {
         // Neither comes with a fork from a guardian.
         stand_alone()?;
         let signals = ended_children().ok()?;
@@ -143,6 +147,7 @@ impl Server {
             groups: HashMap::new(),
             look_again_at: None,
             strangers: VecDeque::new(),
+            inherited,
             look_interval: FIRST_LOOK,
             answers: Vec::new(),
             is_urgent: false,
@@ -228,6 +233,7 @@ impl Server {
             env: &decoded.env,
             cwd: decoded.cwd,
             descriptors: &placed,
+            inherited: if decoded.inherits { &self.inherited } else { &[] },
             limits: &decoded.limits,
             nice: decoded.nice,
             cpus: &decoded.cpus,

@@ -127,6 +127,19 @@ pub(crate) fn place_at(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Descriptors besides the standard ones that a program that this process executes would have, in order.
+pub(crate) fn inheritable() -> Vec<RawFd> {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
+    let is_inheritable = |&fd: &RawFd| {
+        // SAFETY: the descriptor was just listed; should it be closed meanwhile, the call fails.
+        fd > 2 && fcntl(unsafe { BorrowedFd::borrow_raw(fd) }, FcntlArg::F_GETFD) == Ok(0)
+    };
+    let mut inheritable: Vec<RawFd> = numbers.filter(is_inheritable).collect();
+    inheritable.sort_unstable();
+    inheritable
+}
+
 /// Marks every descriptor from 3 on to be closed on exec, so that only listed ones reach a worker.
 pub(crate) fn close_all_on_exec() -> io::Result<()> {
     // SAFETY: a system call on integers; the flag changes no descriptor's validity, only what survives exec.

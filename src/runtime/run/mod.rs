@@ -46,7 +46,7 @@ mod worker;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -77,6 +77,7 @@ use crate::ipc::Buffers;
 use crate::model::Mode;
 use crate::process::Launcher;
 use crate::report::{Report, Snapshot};
+use crate::sys::descriptor;
 
 /// What other threads ask of the run.
 #[derive(Debug)]
@@ -184,6 +185,8 @@ pub(crate) struct RunLoop {
     said_still: bool,
     events: Events,
     has_ended: bool,
+    /// Descriptors that whoever started this process left inheritable.
+    inheritable: Vec<RawFd>,
     /// Records may flow: every function was found.
     flows: bool,
     /// The strongest request to end the run, and when it came.
@@ -247,6 +250,7 @@ impl RunLoop {
             said_still: false,
             events: Events::new(events),
             has_ended: false,
+            inheritable: descriptor::inheritable(),
             flows: false,
             asked_to_end: None,
             plan: Arc::new(plan),

@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use crate::graph::StagePlan;
-use crate::model::{Body, Command, Mode, PerWorker, Piece, Record, Stage, Template};
+use crate::model::{Body, Command, Mode, PerWorker, Piece, Record, Stage, StartMethod, Template};
 use crate::process::{Limit, Lookup, StartRequest, find_program, program_of_script};
 use crate::sdk;
 
@@ -30,6 +30,8 @@ pub(super) struct Recipe {
     /// Placeholders that the shell finds in its environment.
     variables: Vec<Piece>,
     is_each: bool,
+    /// It is a command that is forked: it has what whoever started the engine left open.
+    inherits: bool,
     program: Option<PathBuf>,
     env: Vec<Vec<u8>>,
     path: Option<OsString>,
@@ -69,6 +71,7 @@ impl Recipe {
             argv,
             variables,
             is_each,
+            inherits: stage.start_method == StartMethod::Fork && matches!(stage.body, Body::Command(_)),
             program: None,
             env,
             path,
@@ -148,7 +151,13 @@ impl Recipe {
             nice: self.nice,
             cpus: self.cpus.clone(),
             is_brief: self.is_each,
+            inherits: self.inherits,
         })
+    }
+
+    /// Whether it gets what whoever started the engine left inheritable.
+    pub(super) fn inherits(&self) -> bool {
+        self.inherits
     }
 
     /// Whether the record is in the arguments, so that it is not given on standard input.

@@ -110,6 +110,10 @@ impl RunLoop {
         let id = self.next_id;
         self.next_id += 1;
         let mut ends = Ends::default();
+        if recipe.inherits() {
+            // Its own come after what it inherits, whose numbers are known to who wrote the command.
+            ends.next = self.inheritable.last().map_or(0, |last| last + 1);
+        }
         let mut io = WorkerIo {
             worker,
             id,
