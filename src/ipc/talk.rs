@@ -72,6 +72,17 @@ pub(crate) struct Failed {
 
 impl Eq for Failed {}
 
+impl Failed {
+    /// What happened, in one line: `ValueError: no number`. A value that cannot be coded says it by itself.
+    pub(crate) fn reason(&self) -> String {
+        match self.r#type.as_deref() {
+            None | Some("" | "Uncodable" | "Undecodable") => self.error.clone(),
+            Some(name) if self.error.is_empty() => name.to_owned(),
+            Some(name) => format!("{name}: {}", self.error),
+        }
+    }
+}
+
 impl Answer {
     /// One whole frame, its length counted. `framing`: of each output, by its position.
     pub(crate) fn read(frame: &Bytes, framing: &[Framing]) -> Result<Self, Breach> {
@@ -166,6 +177,8 @@ pub(crate) enum Said {
         bytes: u64,
     },
     Free(Vec<u64>),
+    /// Own segments that it will not name again.
+    Drop(Vec<u64>),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
@@ -209,6 +222,7 @@ impl Said {
                 _ => return breach("a segment without an id or a size"),
             },
             6 => Self::Free(numbers(&payload)?),
+            7 => Self::Drop(numbers(&payload)?),
             other => return breach(format!("a control frame of an unknown kind, {other}")),
         }))
     }

@@ -1,6 +1,6 @@
 //! Function workers: their task, their control connection, and what they answer. See `schemas/worker-protocol.md`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -174,6 +174,7 @@ impl RunLoop {
             "source": plan.inputs.iter().all(|port| port.name != STDIN),
             "daemon": declared.daemon,
             "folder": self.plan.dir.to_string_lossy(),
+            "path": self.target_folders(),
             "target": target,
             "initializer": declared.initializer,
             "args": declared.args,
@@ -187,6 +188,22 @@ impl RunLoop {
             "answers": answers,
             "connections": ends.connections,
         })
+    }
+
+    /// Folders outside of the pipeline's that targets lie in: what one stage's file defines, another unpickles.
+    fn target_folders(&self) -> BTreeSet<String> {
+        let targets = self.plan.stages.iter().filter_map(|stage| match &stage.stage.body {
+            Body::Python(target) => {
+                target.rsplit_once(':').map(|(file, _)| file).filter(|file| file.ends_with(".py"))
+            }
+            Body::Command(_) | Body::Function(_) => None,
+        });
+        let folders =
+            targets.filter_map(|file| self.plan.dir.join(file).parent().map(std::path::Path::to_owned));
+        folders
+            .filter(|folder| *folder != self.plan.dir)
+            .map(|folder| folder.to_string_lossy().into_owned())
+            .collect()
     }
 
     // ---- the control connection
@@ -260,17 +277,19 @@ impl RunLoop {
                     self.worker_said(stage, rank, &line);
                 }
             }
-            Said::Segment { id, bytes } => {
+            Said::Segment { .. } | Said::Free(_) | Said::Drop(_) => {
                 let Some(io) = self.workers[stage][rank].as_mut() else { return };
                 let worker = io.worker;
-                let fd = io.control.as_mut().and_then(|control| control.descriptors.pop_front());
-                if let Err(breach) = self.segment_came(worker, id, bytes, fd) {
-                    self.breached(stage, rank, &breach);
-                }
-            }
-            Said::Free(ids) => {
-                let Some(worker) = self.workers[stage][rank].as_ref().map(|io| io.worker) else { return };
-                if let Err(breach) = self.segments_freed(worker, &ids) {
+                let result = match said {
+                    Said::Segment { id, bytes } => {
+                        let fd = io.control.as_mut().and_then(|control| control.descriptors.pop_front());
+                        self.segment_came(worker, id, bytes, fd)
+                    }
+                    Said::Free(ids) => self.segments_freed(worker, &ids),
+                    Said::Drop(names) => self.segments_dropped(worker, &names),
+                    Said::Ready(_) | Said::Broken(_) | Said::Log(_) | Said::Error(_) => Ok(()),
+                };
+                if let Err(breach) = result {
                     self.breached(stage, rank, &breach);
                 }
             }
@@ -573,9 +592,11 @@ impl RunLoop {
     /// The function has raised an exception for the record that it was called with.
     fn record_failed(&mut self, worker: Worker, failed: Failed, about: Option<Value>) {
         let Worker { stage, rank, .. } = worker;
+        let error = failed.reason();
         let record = failed.record.or(about);
         let shown = record.as_ref().map(shown_value).unwrap_or_default();
-        let blame = Blame { shown, record, error: failed.error, exit: None, traceback: failed.traceback };
+        let traceback = failed.traceback.filter(|text| !text.is_empty());
+        let blame = Blame { shown, record, error, exit: None, traceback };
         let verdict = self.fail_current(stage, rank, Failure::Error);
         self.judged(worker, verdict, blame);
     }
@@ -599,9 +620,9 @@ pub(super) fn shown_value(value: &Value) -> String {
 
 /// What a function's failure looks like in the log.
 fn explanation(failed: &Failed) -> Vec<String> {
-    match &failed.traceback {
+    match failed.traceback.as_deref().filter(|text| !text.is_empty()) {
         Some(traceback) => traceback.lines().map(str::to_owned).collect(),
-        None => vec![failed.error.clone()],
+        None => vec![failed.reason()],
     }
 }
 

@@ -18,6 +18,9 @@ use crate::runtime::supervisor::{Asked, Input, Worker, describe_end};
 /// Bytes leased to one `map` worker by one write: what the kernel's default pipe holds.
 pub(crate) const LEASE_BYTES: usize = 64 << 10;
 
+/// Batches that one `map` worker is given at most: the one that it works on, and the next.
+const BATCHES_AHEAD: usize = 2;
+
 /// The failed record in a `failed` document.
 const FAILED: &str = "failed";
 
@@ -79,7 +82,7 @@ impl RunLoop {
         let held = self.broker.held(stage, rank);
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let takes_records = io.takes_records();
-        let Exchange::Map { window, first_lease, .. } = &mut io.exchange else { return };
+        let Exchange::Map { window, .. } = &io.exchange else { return };
         let has_room = io.feeds[0].as_ref().is_some_and(|feed| feed.is_writable && feed.is_idle());
         if !takes_records || io.input_closed || !has_room || !window.wants_more(held) {
             return;
@@ -92,40 +95,70 @@ impl RunLoop {
             }
             return;
         }
-        let waiting = self.broker.waiting(Consumer::Port { stage, port: 0 }, rank);
-        let share = waiting.div_ceil(sharers.max(1)).max(1);
-        let mut records = (window.records() - held).min(most - io.given).min(share);
-        let mut bytes = LEASE_BYTES;
-        let framing = self.broker.input_framing(stage);
-        let is_framed = io.control.is_some();
         let worker = io.worker;
-        let mut gave = Vec::new();
-        while records > 0 && bytes > 0 {
-            let Some(lease) = self.broker.lease(stage, rank, bytes, records) else { break };
-            records = records.saturating_sub(lease.block.records);
-            bytes = bytes.saturating_sub(lease.block.len());
-            io.given += lease.block.records;
-            let (queue, block) = (lease.queue, ended(&lease.block, framing));
-            let header = is_framed.then(|| records_header(&block, lease.attempts + 1, lease.alone));
-            if let Some(feed) = io.feeds[0].as_mut() {
-                if let Some(data) = header {
-                    feed.push(queue, Block::new(data, 0));
-                }
-                feed.push(queue, block.clone());
-            }
-            gave.push(block);
-        }
-        if gave.is_empty() {
+        let leased = match self.plan.stages[stage].stage.batch {
+            None => self.lease_records((stage, rank), held, sharers),
+            Some(_) => u64::from(
+                self.broker.leases(stage, rank).count() < BATCHES_AHEAD && self.lease_batch(stage, rank),
+            ),
+        };
+        if leased == 0 {
             return;
         }
+        self.hand_over(worker, leased);
         let now = self.clock.now();
+        let Some(io) = self.workers[stage][rank].as_mut() else { return };
+        let Exchange::Map { window, first_lease, .. } = &mut io.exchange else { return };
         if held == 0 {
             window.begins(now);
             first_lease.get_or_insert(now);
         }
         io.idle_since = None;
-        gave.iter().for_each(|block| self.give_segments(worker, block));
         self.flush_feed(stage, rank, 0);
+    }
+
+    /// Leases a worker as many records as it should have ahead of it, or its share of what waits. Returns how many
+    /// leases these are.
+    fn lease_records(&mut self, (stage, rank): (usize, usize), held: u64, sharers: u64) -> u64 {
+        let most = self.plan.stages[stage].stage.max_records_per_worker.unwrap_or(u64::MAX);
+        let waiting = self.broker.waiting(Consumer::Port { stage, port: 0 }, rank);
+        let share = waiting.div_ceil(sharers.max(1)).max(1);
+        let Some(io) = self.workers[stage][rank].as_ref() else { return 0 };
+        let Exchange::Map { window, .. } = &io.exchange else { return 0 };
+        let mut records = window.records().saturating_sub(held).min(most - io.given).min(share);
+        let (mut bytes, mut leases) = (LEASE_BYTES, 0);
+        while records > 0 && bytes > 0 {
+            let Some(lease) = self.broker.lease(stage, rank, bytes, records) else { break };
+            records = records.saturating_sub(lease.block.records);
+            bytes = bytes.saturating_sub(lease.block.len());
+            leases += 1;
+        }
+        leases
+    }
+
+    /// Puts what a `map` worker was leased last on its way to it.
+    fn hand_over(&mut self, worker: Worker, leases: u64) {
+        let Worker { stage, rank, .. } = worker;
+        let framing = self.broker.input_framing(stage);
+        let all = self.broker.leases(stage, rank).count();
+        let new = usize::try_from(leases).map_or(0, |new| all.saturating_sub(new));
+        let given: Vec<_> = self
+            .broker
+            .leases(stage, rank)
+            .skip(new)
+            .map(|lease| (lease.queue, ended(&lease.block, framing), lease.attempts + 1, lease.alone))
+            .collect();
+        for (queue, block, attempt, alone) in given {
+            self.give_segments(worker, &block);
+            let Some(io) = self.workers[stage][rank].as_mut() else { return };
+            io.given += block.records;
+            let header = io.control.is_some().then(|| records_header(&block, attempt, alone));
+            let Some(feed) = io.feeds[0].as_mut() else { return };
+            if let Some(data) = header {
+                feed.push(queue, Block::new(data, 0));
+            }
+            feed.push(queue, block);
+        }
     }
 
     /// Nothing comes any more: a command may wait for that to give its last answers. Should one die that holds

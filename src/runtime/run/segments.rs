@@ -24,6 +24,9 @@ struct Segment {
     bytes: u64,
     /// Who writes it, and its name for it; `None` once that worker is gone.
     owner: Option<(Worker, u64)>,
+    /// Its owner has named it since it was last told that it may write it again. Told twice, it would write over what
+    /// it has named meanwhile and the engine has not read yet.
+    is_named: bool,
     /// Blocks that name it, counted as often as they were read.
     pins: u64,
     /// Workers that were given it, and how often each has yet to say that it is done.
@@ -69,6 +72,7 @@ impl Segments {
             fd: Arc::new(fd),
             bytes,
             owner: Some((worker, name)),
+            is_named: false,
             pins: 0,
             readers: HashMap::new(),
             known: HashSet::new(),
@@ -94,6 +98,7 @@ impl Segments {
                     )));
                 }
                 segment.pins += 1;
+                segment.is_named = true;
                 pins.push(self.released.pin(id, used.bytes));
             }
             let own = &self.own;
@@ -133,6 +138,21 @@ impl Segments {
         Ok(())
     }
 
+    /// A worker will not name these of its own again.
+    fn drop_own(&mut self, worker: Worker, names: &[u64]) -> Result<Vec<u64>, Breach> {
+        let dropped = names.iter().map(|&name| match self.own.remove(&(worker, name)) {
+            Some(id) => Ok(id),
+            None => Err(Breach(format!("it drops segment {name}, which it has not sent"))),
+        });
+        let dropped: Vec<u64> = dropped.collect::<Result<_, _>>()?;
+        for id in &dropped {
+            if let Some(segment) = self.by_id.get_mut(id) {
+                segment.owner = None;
+            }
+        }
+        Ok(dropped)
+    }
+
     /// A worker is gone.
     fn leave(&mut self, worker: Worker) {
         self.own.retain(|(owner, _), _| *owner != worker);
@@ -158,9 +178,15 @@ impl Segments {
     fn settle(&mut self, ids: impl IntoIterator<Item = u64>) -> Vec<(Worker, Say)> {
         let mut said = Vec::new();
         for id in ids {
-            let Some(segment) = self.by_id.get(&id).filter(|segment| !segment.is_in_use()) else { continue };
+            let Some(segment) = self.by_id.get_mut(&id).filter(|segment| !segment.is_in_use()) else {
+                continue;
+            };
             match segment.owner {
-                Some((owner, name)) => said.push((owner, Say::Recycle(vec![name]))),
+                Some((owner, name)) => {
+                    if std::mem::take(&mut segment.is_named) {
+                        said.push((owner, Say::Recycle(vec![name])));
+                    }
+                }
                 None => {
                     said.extend(segment.known.iter().map(|&worker| (worker, Say::Forget(vec![id]))));
                     self.by_id.remove(&id);
@@ -186,6 +212,12 @@ impl RunLoop {
     pub(super) fn segments_freed(&mut self, worker: Worker, ids: &[u64]) -> Result<(), Breach> {
         self.segments.free(worker, ids)?;
         self.settle_segments(ids.to_vec());
+        Ok(())
+    }
+
+    pub(super) fn segments_dropped(&mut self, worker: Worker, names: &[u64]) -> Result<(), Breach> {
+        let dropped = self.segments.drop_own(worker, names)?;
+        self.settle_segments(dropped);
         Ok(())
     }
 
@@ -279,6 +311,7 @@ mod tests {
         assert_eq!((released.clone(), segments.settle(released)), (vec![1], vec![]));
         segments.free(READER, &[1]).unwrap();
         assert_eq!(segments.settle([1]), [(OWNER, Say::Recycle(vec![5]))]);
+        assert_eq!(segments.settle([1]), [], "it is told once");
         // The second time the reader has it already.
         let block = segments.pin(OWNER, naming(5, 100)).unwrap();
         assert!(segments.give(READER, &block.data).is_empty());
