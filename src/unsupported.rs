@@ -1,6 +1,6 @@
 //! What the language has and this version of the engine does not run yet.
 
-use crate::model::{Body, Pipeline, Place, Problem, Stage, StartMethod};
+use crate::model::{Body, Pipeline, Place, Problem, Stage};
 
 /// One problem for each key of the pipeline that cannot be run yet, at its place.
 ///
@@ -20,29 +20,17 @@ pub fn not_yet(pipeline: &Pipeline) -> Vec<Problem> {
 fn of_stage(stage: &Stage) -> Vec<Problem> {
     let mut problems = Vec::new();
     let at = |key| Place::StageKey(stage.name.clone(), key);
-    match &stage.body {
-        Body::Command(_) | Body::Python(_) => {}
-        Body::Function(name) => problems.push(
-            problem(format!(
-                "stage `{}` calls the Rust function `{name}`, which is not in this version of mpflow",
-                stage.name
-            ))
-            .at(at("function"), "cannot be run yet")
-            .help("put the function into a program of its own and run that by `command`"),
-        ),
-    }
-    let method = match stage.start_method {
-        StartMethod::Spawn => return problems,
-        StartMethod::Fork => "fork",
-        StartMethod::Forkserver => "forkserver",
+    let name = match &stage.body {
+        Body::Command(_) | Body::Python(_) => return problems,
+        Body::Function(name) => name,
     };
     problems.push(
         problem(format!(
-            "stage `{}` wants the start method `{method}`, which is not in this version of mpflow",
+            "stage `{}` calls the Rust function `{name}`, which is not in this version of mpflow",
             stage.name
         ))
-        .at(at("start_method"), "cannot be run yet")
-        .help("write `start_method: spawn`, or leave it out"),
+        .at(at("function"), "cannot be run yet")
+        .help("put the function into a program of its own and run that by `command`"),
     );
     problems
 }

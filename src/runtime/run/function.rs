@@ -1,17 +1,17 @@
 //! Function workers: their task, their control connection, and what they answer. See `schemas/worker-protocol.md`.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::{Value, json};
 
 use super::held::Held;
 use super::lease::Blame;
 use super::poller::Token;
+use super::servers::memory_file;
 use super::start::{Ends, FAILED, Refusal, STDERR};
 use super::worker::{Exchange, Tap, WorkerIo};
 use super::{RunLoop, Target, held};
@@ -191,7 +191,7 @@ impl RunLoop {
     }
 
     /// Folders outside of the pipeline's that targets lie in: what one stage's file defines, another unpickles.
-    fn target_folders(&self) -> BTreeSet<String> {
+    pub(super) fn target_folders(&self) -> BTreeSet<String> {
         let targets = self.plan.stages.iter().filter_map(|stage| match &stage.stage.body {
             Body::Python(target) => {
                 target.rsplit_once(':').map(|(file, _)| file).filter(|file| file.ends_with(".py"))
@@ -270,7 +270,7 @@ impl RunLoop {
     fn heard(&mut self, stage: usize, rank: usize, said: Said) {
         match said {
             Said::Ready(ready) => self.function_found(stage, rank, &ready),
-            Said::Broken(broken) => self.function_broken(stage, rank, broken),
+            Said::Broken(broken) => self.function_broken(stage, rank, broken, None),
             Said::Log(line) => self.worker_said(stage, rank, &line),
             Said::Error(failed) => {
                 for line in explanation(&failed) {
@@ -346,7 +346,14 @@ impl RunLoop {
         }
     }
 
-    fn function_broken(&mut self, stage: usize, rank: usize, broken: Broken) {
+    /// A function cannot be called. `blamed`: the key of its stage that is to blame, where it is not the function.
+    pub(super) fn function_broken(
+        &mut self,
+        stage: usize,
+        rank: usize,
+        broken: Broken,
+        blamed: Option<&'static str>,
+    ) {
         let declared = &self.plan.stages[stage].stage;
         let (key, target) = match &declared.body {
             Body::Function(name) => ("function", name.clone()),
@@ -358,7 +365,7 @@ impl RunLoop {
             "mpflow::broken_function",
             format!("stage `{}` cannot call `{target}`: {error}", declared.name),
         )
-        .at(Place::StageKey(declared.name.clone(), key), "cannot be called");
+        .at(Place::StageKey(declared.name.clone(), blamed.unwrap_or(key)), "cannot be called");
         if let Some(nearest) = nearest {
             problem = problem.help(format!("did you mean `{nearest}`?"));
         }
@@ -624,13 +631,4 @@ fn explanation(failed: &Failed) -> Vec<String> {
         Some(traceback) => traceback.lines().map(str::to_owned).collect(),
         None => vec![failed.reason()],
     }
-}
-
-/// A file in memory with this content, to be read from its beginning.
-fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
-    let file = memfd_create(c"mpflow-task", MFdFlags::MFD_CLOEXEC)?;
-    let mut file = std::fs::File::from(file);
-    file.write_all(content)?;
-    io::Seek::rewind(&mut file)?;
-    Ok(file.into())
 }

@@ -15,6 +15,7 @@
 //! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
 //! | `function` | workers that call functions: their control connection, their answers |
+//! | `servers` | processes that are forked for each worker |
 //! | `segments` | shared memory for large records |
 //! | `ready` | whether workers are ready |
 //! | `settle` | what the cores say is done |
@@ -34,6 +35,7 @@ mod read;
 mod ready;
 mod recipe;
 mod segments;
+mod servers;
 mod settle;
 mod start;
 mod stdio;
@@ -62,6 +64,7 @@ pub(crate) use read::LONGEST_LOG_LINE;
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
 use segments::Segments;
+use servers::Servers;
 use stdio::{Stdin, Stdout};
 use tell::Events;
 use time::RunClock;
@@ -108,6 +111,8 @@ enum Target {
     Log { stage: usize, rank: usize },
     Notify { stage: usize, rank: usize },
     Control { stage: usize, rank: usize },
+    Server(u32),
+    ServerLog(u32),
     Answers { stage: usize, rank: usize },
 }
 
@@ -115,6 +120,8 @@ enum Target {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Worker(Worker),
+    /// A fork server.
+    Server(u32),
     /// One look at whether this worker is ready.
     Probe(Worker),
 }
@@ -157,6 +164,7 @@ pub(crate) struct RunLoop {
     /// Ends that may have something to read, in turn.
     readable: VecDeque<Token>,
     segments: Segments,
+    servers: Servers,
     pipes: HashMap<(usize, usize), PipeEnds>,
     /// Files that were opened, and emptied, in this run.
     opened: HashSet<PathBuf>,
@@ -233,6 +241,7 @@ impl RunLoop {
             next_id: 1,
             readable: VecDeque::new(),
             segments: Segments::default(),
+            servers: Servers::default(),
             pipes: HashMap::new(),
             opened: HashSet::new(),
             stdin: None,
@@ -313,6 +322,7 @@ impl RunLoop {
         self.keep_time();
         self.settle();
         self.recycle_segments();
+        self.end_unneeded_servers();
         self.events.send_if_due();
         self.watch_launcher();
     }
@@ -344,6 +354,8 @@ impl RunLoop {
             Target::Log { stage, rank } => self.read_log(stage, rank),
             Target::Notify { stage, rank } => self.read_notify(stage, rank),
             Target::Control { stage, rank } => self.control_is_ready(stage, rank),
+            Target::Server(number) => self.hear_server(number),
+            Target::ServerLog(number) => self.read_server_log(number),
             Target::Answers { stage, rank } => {
                 let answers = self.workers[stage][rank].as_mut().and_then(|io| io.answers.as_mut());
                 if let Some(tap) = answers {

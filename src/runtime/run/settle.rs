@@ -123,13 +123,13 @@ impl RunLoop {
         self.launcher.receive(&mut told);
         self.moved();
         for notification in told {
-            let notification = match self.hear_of_probe(notification) {
+            let notification = match self.hear_of_probe(notification).and_then(|n| self.hear_of_server(n)) {
                 Some(notification) => notification,
                 None => continue,
             };
             let worker = |id| match self.ids.get(&id) {
                 Some(&Owner::Worker(worker)) => Some(worker),
-                Some(Owner::Probe(_)) | None => None,
+                Some(Owner::Probe(_) | Owner::Server(_)) | None => None,
             };
             let input = match notification {
                 Notification::Started { id, pid } => worker(id).map(|worker| Input::Started { worker, pid }),
@@ -261,7 +261,7 @@ impl RunLoop {
         }
     }
 
-    fn start_failed(&mut self, worker: Worker, error: &str, is_passing: bool) {
+    pub(super) fn start_failed(&mut self, worker: Worker, error: &str, is_passing: bool) {
         let Some(io) = self.take_io(worker) else { return };
         self.each_not_started(worker, error, is_passing);
         self.drop_io(io);

@@ -152,9 +152,16 @@ impl RunLoop {
             }
         };
         request.descriptors = ends.descriptors;
-        if let Err(error) = self.launcher.request_start(request) {
+        let asked = match self.is_forked(stage) {
+            true => self.fork_worker(worker, &recipe, request),
+            false => self
+                .launcher
+                .request_start(request)
+                .map_err(|error| Refusal::from(("cannot ask the launcher", error))),
+        };
+        if let Err(refusal) = asked {
             self.drop_io(io);
-            return Err(Refusal::from(("cannot ask the launcher", error)));
+            return Err(refusal);
         }
         self.tails[stage][rank].clear();
         self.ids.insert(id, Owner::Worker(worker));
