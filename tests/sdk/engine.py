@@ -37,12 +37,13 @@ class Incoming:
 
     def __init__(self, descriptor):
         self.descriptor = descriptor
-        self.data = b""
+        self.data = bytearray()
 
     def take(self, count):
         while len(self.data) < count:
             self.read()
-        taken, self.data = self.data[:count], self.data[count:]
+        taken = bytes(self.data[:count])
+        del self.data[:count]
         return taken
 
     def read(self, patience=PATIENCE):
@@ -428,12 +429,9 @@ class Worker:
             except TimeoutError:
                 raise AssertionError(f"only {values} came") from None
             if count is not None and b"\n" in incoming.data:
-                whole = incoming.data[: incoming.data.rindex(b"\n") + 1]
-                incoming.data = incoming.data[len(whole) :]
-                values += self.decode(whole, described)
-        if incoming.data:
-            values += self.decode(incoming.data, described)
-            incoming.data = b""
+                values += self.decode(incoming.take(incoming.data.rindex(b"\n") + 1), described)
+        if incoming.data and count is None:
+            values += self.decode(incoming.take(len(incoming.data)), described)
         return values
 
     def stop_reading(self, port="stdout"):

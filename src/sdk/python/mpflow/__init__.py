@@ -10,11 +10,13 @@
 Values that are returned, yielded or emitted are coded together a moment later, many at once: do not change them
 afterwards. Records that come large (64 KiB and more, NumPy arrays for instance) are views of shared memory, for
 reading only: copy what you want to change.
+
+`mpflow.Ext(code, data)` is an extension value of the format `msgpack`.
 """
 
 import os as _os
 
-__all__ = ["connection", "emit", "input", "ready", "shared", "worker"]
+__all__ = ["Ext", "connection", "emit", "input", "ready", "shared", "worker"]
 
 
 class _Worker:
@@ -112,4 +114,8 @@ def __getattr__(name):
         import importlib
 
         return importlib.import_module("mpflow.shared")
+    if name == "Ext":
+        from ._msgpack import Ext
+
+        return Ext
     raise AttributeError(f"module 'mpflow' has no attribute {name!r}")

@@ -239,7 +239,10 @@ class Map(Work):
             if held >= _PART_BYTES or len(values) >= _LARGEST_SLICE:
                 if self._spill(values):
                     values, looked_at, held = [], 0, 0
-            size = max(1, min(len(values) or 16, _PART_BYTES * max(1, len(values)) // (held + 1)))
+            if values:
+                size = max(1, min(len(values), _PART_BYTES * len(values) // (held + 1)))
+            elif self._stdout is not None:
+                size = max(1, min(_LARGEST_SLICE, _PART_BYTES // (self._stdout.average + 1)))
             values += islice(result, size)
             if len(values) - looked_at < size:
                 return values
@@ -250,9 +253,9 @@ class Map(Work):
             if not self._answer():
                 return False
             position = self._base + len(self._out)
-            payload = self._encoded(values, position, position + 1)
-            if payload:
-                self._send_counted(_PART, 0, payload)
+            pieces = self._encoded(values, position, position + 1)
+            if pieces:
+                self._send_counted(_PART, 0, pieces)
             self._sent(position + 1)
         return True
 
@@ -350,7 +353,7 @@ class Map(Work):
         else:
             values = results
         try:
-            payload = self._encoded(values, first, stop)
+            pieces = self._encoded(values, first, stop)
         except Uncodable as error:
             if count > 1:
                 self._halve(results, first, nothing)
@@ -358,11 +361,11 @@ class Map(Work):
                 self._drop_emitted(first)
                 self._fail(Failure(error, _errors.shown(self._records[first])))
             return
-        if len(payload) > 2 * _PART_BYTES and count > 1:
+        if count > 1 and sum(map(len, pieces)) > 2 * _PART_BYTES:
             self._rollback()
             self._halve(results, first, nothing)
             return
-        self._send_counted(_DONE, count * self._weight, payload)
+        self._send_counted(_DONE, count * self._weight, pieces)
         self._sent(stop)
 
     def _halve(self, results, first, nothing):
@@ -372,7 +375,7 @@ class Map(Work):
 
     def _encoded(self, values, first, stop):
         """The outputs of an answer: `values`, and what the records from `first` to `stop` have emitted."""
-        payload = b""
+        pieces = []
         try:
             for output in self.outputs:
                 if output is self._stdout:
@@ -383,11 +386,11 @@ class Map(Work):
                     continue
                 if those:
                     data = output.encode(those)
-                    payload += _OUTPUT.pack(output.position, len(those), len(data)) + data
+                    pieces += (_OUTPUT.pack(output.position, len(those), len(data)), data)
         except BaseException:
             self._rollback()
             raise
-        return payload
+        return pieces
 
     def _rollback(self):
         for output in self.outputs:
@@ -411,16 +414,16 @@ class Map(Work):
         document["record"] = failure.shown
         self._send(_FAILED, _documents.tell(document))
 
-    def _send_counted(self, kind, count, payload):
-        self._write(_COUNTED.pack(8 + len(payload), kind, count) + payload)
+    def _send_counted(self, kind, count, pieces):
+        self._write([_COUNTED.pack(8 + sum(map(len, pieces)), kind, count), *pieces])
 
     def _send(self, kind, payload):
-        self._write(_ANSWER.pack(4 + len(payload), kind) + payload)
+        self._write([_ANSWER.pack(4 + len(payload), kind), payload])
 
-    def _write(self, data):
+    def _write(self, pieces):
         self.is_torn = True
         try:
-            write(self._answers, data)
+            write(self._answers, pieces)
         except BrokenPipeError:
             # Only the engine reads answers.
             gone()

@@ -30,7 +30,8 @@ class Buffer:
             if need <= _READ_SIZE < _KEEP_SIZE < len(self.data):
                 self._renew(_READ_SIZE, b"")
         if need > len(self.data):
-            self._renew(need, self.view[self.start : self.end])
+            # A frame says how long it is; a line does not, and grows by doubling.
+            self._renew(max(need, 2 * len(self.data)), self.view[self.start : self.end])
         elif self.start and (self.start + need > len(self.data) or self.end == len(self.data)):
             rest = bytes(self.view[self.start : self.end])
             self.data[: len(rest)] = rest
@@ -141,19 +142,27 @@ def codec_of(name, segments):
     return Lines(name)
 
 
-def write(descriptor, data):
-    """Writes all of `data`, however long it takes."""
-    written = _write_some(descriptor, data)
-    if written < len(data):
-        rest = memoryview(data)[written:]
-        while rest:
-            rest = rest[_write_some(descriptor, rest) :]
+# Pieces of less are put together before they are written, which is quicker than several; larger ones are not copied.
+_SMALL = 64 << 10
 
 
-def _write_some(descriptor, data):
-    try:
-        return os.write(descriptor, data)
-    except BlockingIOError:
-        # Whoever made the pipe left it non-blocking.
-        os.set_blocking(descriptor, True)
-        return os.write(descriptor, data)
+def write(descriptor, pieces):
+    """Writes all of `pieces`, however long it takes."""
+    for piece in pieces:
+        if len(piece) > _SMALL:
+            break
+    else:
+        pieces = [b"".join(pieces)]
+    pieces = [piece for piece in pieces if piece]
+    while pieces:
+        try:
+            written = os.writev(descriptor, pieces) if len(pieces) > 1 else os.write(descriptor, pieces[0])
+        except BlockingIOError:
+            # Whoever made the pipe left it non-blocking.
+            os.set_blocking(descriptor, True)
+            continue
+        while pieces and written >= len(pieces[0]):
+            written -= len(pieces[0])
+            del pieces[0]
+        if written:
+            pieces[0] = memoryview(pieces[0])[written:]

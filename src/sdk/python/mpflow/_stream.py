@@ -193,7 +193,7 @@ class Stream(Work):
         output.codec.commit()
         self.is_torn = True
         try:
-            write(output.descriptor, data)
+            write(output.descriptor, [data])
         except BrokenPipeError:
             self.is_torn = False
             output.wanted = False
