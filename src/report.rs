@@ -48,6 +48,17 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// What is wrong in the pipeline itself, where that is why the run failed, as only its start could show.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        let failures = match self {
+            Self::Failed { failures } => failures.as_slice(),
+            Self::Succeeded | Self::Stopped { .. } => &[],
+        };
+        failures.iter().filter_map(|failure| failure.problem.as_deref())
+    }
+}
+
 /// Why a stage failed, or the run as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {

@@ -15,7 +15,6 @@ use clap::{ValueEnum, ValueHint};
 use crossbeam_channel::{Receiver, select};
 use mpflow::graph::Plan;
 use mpflow::language::Document;
-use mpflow::model::Problem;
 use mpflow::report::Outcome;
 use mpflow::{Run, StartError};
 
@@ -167,7 +166,7 @@ fn start(plan: Plan, document: &Document, progress: Progress, files: Files) -> R
     // The run is over and nothing of it is left. What is still to be written may take its time, but must not take
     // this process with it: from here on a signal ends it.
     let end = end_of(&report.outcome, presses);
-    let wrong = document.diagnose(problems_of(&report.outcome));
+    let wrong = document.diagnose(report.outcome.problems().cloned().collect());
     let mut is_failed = false;
     if let Some((path, file)) = files.report
         && let Err(error) = file.write(&report)
@@ -195,12 +194,6 @@ fn start(plan: Plan, document: &Document, progress: Progress, files: Files) -> R
         return Ok(End::Wrong);
     }
     Ok(end.but_failed_if(is_failed))
-}
-
-/// What is wrong in the pipeline itself, as only its start could show. The workers of a pool all say the same.
-fn problems_of(outcome: &Outcome) -> Vec<Problem> {
-    let Outcome::Failed { failures } = outcome else { return Vec::new() };
-    failures.iter().filter_map(|failure| failure.problem.as_deref().cloned()).collect()
 }
 
 /// Waits for a thread that writes, or for a signal that ends all.

@@ -366,8 +366,10 @@ impl RunLoop {
             format!("stage `{}` cannot call `{target}`: {error}", declared.name),
         )
         .at(Place::StageKey(declared.name.clone(), blamed.unwrap_or(key)), "cannot be called");
-        if let Some(nearest) = nearest {
-            problem = problem.help(format!("did you mean `{nearest}`?"));
+        let advice = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
+        let help: Vec<String> = advice.into_iter().chain(traceback.clone()).collect();
+        if !help.is_empty() {
+            problem = problem.help(help.join("\n"));
         }
         let stderr = traceback.iter().flat_map(|text| text.lines().map(str::to_owned)).collect();
         let name = declared.worker_name(rank);
