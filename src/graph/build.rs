@@ -33,7 +33,12 @@ pub fn plan(pipeline: &Pipeline) -> Result<Planned, Vec<Problem>> {
 
 /// The plan of a pipeline in which nothing is wrong.
 fn build(net: &Net<'_>, formats: &[Format]) -> Plan {
-    let stage = |stage: &_| StagePlan { stage: Clone::clone(stage), inputs: Vec::new(), outputs: Vec::new() };
+    let stage = |stage: &_| StagePlan {
+        stage: Clone::clone(stage),
+        is_called_once: false,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+    };
     let mut plan = Plan {
         name: net.pipeline.name.clone(),
         dir: net.pipeline.dir.clone(),
@@ -66,6 +71,7 @@ fn build(net: &Net<'_>, formats: &[Format]) -> Plan {
 fn settle_mode(plan: &mut StagePlan) {
     let is_fed = plan.inputs.iter().any(|port| port.name == STDIN);
     if !is_fed && !matches!(plan.stage.body, Body::Command(_)) {
+        plan.is_called_once = plan.stage.mode == Mode::Map;
         plan.stage.mode = Mode::Stream;
     }
 }

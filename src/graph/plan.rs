@@ -31,6 +31,9 @@ pub struct StagePlan {
     pub stage: Stage,
     /// The ports that queues lead into; `stdin` first, then the user's own in the order of the document.
     pub inputs: Vec<PortPlan>,
+    /// A function in `map` mode that nothing feeds: it is called once, and its mode here is `stream`, since no record of
+    /// it is leased.
+    pub is_called_once: bool,
     /// The ports that queues lead out of; in the order of the document, implicit ones last.
     pub outputs: Vec<PortPlan>,
 }

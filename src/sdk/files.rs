@@ -14,6 +14,7 @@
     ("mpflow/_pickles.py", include_str!("python/mpflow/_pickles.py")),
     ("mpflow/_ports.py", include_str!("python/mpflow/_ports.py")),
     ("mpflow/_segments.py", include_str!("python/mpflow/_segments.py")),
+    ("mpflow/_server.py", include_str!("python/mpflow/_server.py")),
     ("mpflow/_siblings.py", include_str!("python/mpflow/_siblings.py")),
     ("mpflow/_start.py", include_str!("python/mpflow/_start.py")),
     ("mpflow/_stream.py", include_str!("python/mpflow/_stream.py")),

@@ -170,7 +170,8 @@ impl RunLoop {
             "pipeline": self.names.pipeline,
             "run_id": self.names.run_id,
             "stage": declared.name,
-            "mode": if is_map { "map" } else { "stream" },
+            // What a source returns is one value where any function's is.
+            "mode": if is_map || plan.is_called_once { "map" } else { "stream" },
             "source": plan.inputs.iter().all(|port| port.name != STDIN),
             "daemon": declared.daemon,
             "folder": self.plan.dir.to_string_lossy(),
@@ -367,7 +368,8 @@ impl RunLoop {
         )
         .at(Place::StageKey(declared.name.clone(), blamed.unwrap_or(key)), "cannot be called");
         let advice = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
-        let help: Vec<String> = advice.into_iter().chain(traceback.clone()).collect();
+        let told = traceback.as_deref().map(|text| text.trim_end().to_owned());
+        let help: Vec<String> = advice.into_iter().chain(told).collect();
         if !help.is_empty() {
             problem = problem.help(help.join("\n"));
         }
