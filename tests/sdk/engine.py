@@ -465,3 +465,110 @@ class Worker:
         os.pwrite(descriptor, data, 0)
         self.tell(66, struct.pack("<QQ", number, len(data)), descriptor)
         os.close(descriptor)
+
+
+class Adopted:
+    """A process that is ours as an orphan; looks like one of `subprocess`."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+        return self.returncode
+
+    def wait(self, patience=PATIENCE):
+        deadline = time.monotonic() + patience
+        while self.poll() is None:
+            assert time.monotonic() < deadline, "the worker does not end"
+            time.sleep(0.001)
+        return self.returncode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkServer:
+    """The SDK's fork server, with this process in the launcher's place."""
+
+    def __init__(self, files, target=None, preload=(), python=sys.executable):
+        import ctypes
+
+        # PR_SET_CHILD_SUBREAPER: orphans come to us.
+        assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0
+        self.folder = tempfile.mkdtemp(prefix="mpflow-sdk-")
+        for name, text in files.items():
+            with open(os.path.join(self.folder, name), "w", encoding="utf-8") as file:
+                file.write(textwrap.dedent(text))
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        task = os.memfd_create("task")
+        os.write(task, json.dumps({"folder": self.folder, "target": target, "preload": list(preload)}).encode())
+        environment = dict(os.environ, MPFLOW_SERVER=str(theirs.fileno()), MPFLOW_TASK=str(task))
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [python, os.path.join(SDK, "__main__.py"), "--server"],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=environment,
+            pass_fds=[theirs.fileno(), task], start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        os.close(task)
+        self.last = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        self.socket.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if kind is not None:
+            self.log.seek(0)
+            sys.stderr.write(f"what the server printed:\n{self.log.read().decode()}\n")
+        self.log.close()
+        shutil.rmtree(self.folder)
+
+    def hear(self):
+        if not select.select([self.socket], [], [], PATIENCE)[0]:
+            raise TimeoutError("the server says nothing")
+        data = self.socket.recv(65536)
+        if not data:
+            raise Ended
+        return json.loads(data)
+
+    def ask(self, worker, **changes):
+        """Has it make a worker, and returns what it says."""
+        self.last += 1
+        numbers = [*worker.theirs, worker.log.fileno(), worker.log.fileno()]
+        document = {
+            "id": self.last, "argv": ["python3", "main", worker.task["target"]],
+            "descriptors": [*worker.theirs, 1, 2],
+            "limits": [], "nice": None, "cpus": [],
+        }  # fmt: skip
+        cwd = changes.pop("cwd", worker.folder)
+        document.update(changes)
+        parts = [json.dumps(document).encode(), cwd.encode()]
+        parts += [f"{name}={value}".encode() for name, value in worker.environment.items()]
+        file = os.memfd_create("request")
+        os.write(file, b"\0".join(parts) + b"\0")
+        os.lseek(file, 0, os.SEEK_SET)
+        numbers.insert(0, file)
+        rights = struct.pack(f"<{len(numbers)}i", *numbers)
+        self.socket.sendmsg([struct.pack("<Q", self.last)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        os.close(file)
+        return self.hear()
+
+    def start(self, worker, **changes):
+        told = self.ask(worker, **changes)
+        assert "forked" in told, told
+        assert told["forked"]["id"] == self.last
+        worker.process = Adopted(told["forked"]["pid"])
+        worker.let_go()
+        return worker

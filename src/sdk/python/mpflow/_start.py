@@ -126,20 +126,28 @@ def arrange(here, task):
     import mpflow
 
     mpflow._task = task
-    folder = task["folder"]
-    path = [entry for entry in sys.path if entry not in (here, folder)]
-    further = [entry for entry in task.get("path") or () if entry not in path]
-    # The SDK last, for the children of `multiprocessing`, which import it anew.
-    sys.path[:] = [folder, *further, *path, here]
-    sys.argv = [task["target"]]
-    # Pickles and `multiprocessing` must not take the SDK's bootstrap for the user's program.
-    main = type(sys)("__main__")
-    main.__builtins__ = sys.modules["builtins"]
-    sys.modules["__main__"] = main
+    import_path(here, task)
+    replace_main([task["target"]])
     if task.get("daemon"):
         from . import _daemon
 
         _daemon.forbid_children()
+
+
+def import_path(here, task):
+    """The pipeline's folder first, the SDK last: for the children of `multiprocessing`, which import it anew."""
+    folder = task["folder"]
+    path = [entry for entry in sys.path if entry not in (here, folder)]
+    further = [entry for entry in task.get("path") or () if entry not in path]
+    sys.path[:] = [folder, *further, *path, here]
+
+
+def replace_main(arguments):
+    """Pickles and `multiprocessing` must not take the SDK's bootstrap for the user's program."""
+    sys.argv = arguments
+    main = type(sys)("__main__")
+    main.__builtins__ = sys.modules["builtins"]
+    sys.modules["__main__"] = main
 
 
 def arrange_log():

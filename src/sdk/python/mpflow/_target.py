@@ -73,7 +73,7 @@ def find(target, folder):
     if place.endswith(".py") or "/" in place:
         module = _import_file(place, folder)
     else:
-        module = _import_module(place, folder)
+        module = import_module(place, folder)
     found, walked = module, place
     for part in name.split("."):
         try:
@@ -88,7 +88,8 @@ def find(target, folder):
     return found
 
 
-def _import_module(name, folder):
+def import_module(name, folder):
+    """The module of that name. Raises Broken."""
     try:
         __import__(name)
         return sys.modules[name]
@@ -141,7 +142,7 @@ def _import_file(place, folder):
                 from . import _siblings
 
                 _siblings.alias(os.path.dirname(path), ".".join(parts[:-1]))
-            return _import_module(name, folder)
+            return import_module(name, folder)
     name = "__mp_main__" if stem == "__main__" else stem
     module = sys.modules.get(name)
     if module is not None and _same_file(getattr(module, "__file__", None), path):
