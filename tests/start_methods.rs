@@ -26,7 +26,10 @@ const THROUGH: &str = "{queue: stdin -> work -> stdout}";
 #[rstest]
 fn records_are_worked_on_and_leave_in_order(#[values("spawn", "fork", "forkserver")] method: &str) {
     let tasks = "def work(line): return int(line) * 2";
-    let run = work(method, ", pool: 3, ordered: true", THROUGH, tasks).stdin(support::numbers(1000)).run().succeeded();
+    let run = work(method, ", pool: 3, ordered: true", THROUGH, tasks)
+        .stdin(support::numbers(1000))
+        .run()
+        .succeeded();
     let expected: String = (1..=1000).map(|number| format!("{}\n", number * 2)).collect();
     run.wrote(expected);
 }
@@ -55,7 +58,9 @@ def work():
 }
 
 #[rstest]
-fn a_worker_leads_a_group_of_its_own_and_has_no_terminal(#[values("spawn", "fork", "forkserver")] method: &str) {
+fn a_worker_leads_a_group_of_its_own_and_has_no_terminal(
+    #[values("spawn", "fork", "forkserver")] method: &str,
+) {
     let tasks = "
 import os
 def work():
@@ -104,7 +109,9 @@ fn exit_codes_are_as_python_has_them(#[values("spawn", "fork", "forkserver")] me
 }
 
 #[rstest]
-fn a_worker_that_is_killed_is_replaced_and_no_record_is_lost(#[values("spawn", "fork", "forkserver")] method: &str) {
+fn a_worker_that_is_killed_is_replaced_and_no_record_is_lost(
+    #[values("spawn", "fork", "forkserver")] method: &str,
+) {
     let tasks = "
 import os, signal
 def work(line):
@@ -122,13 +129,18 @@ fn a_worker_is_replaced_after_so_many_records(#[values("spawn", "fork", "forkser
     let tasks = "
 import os
 def work(line): return os.getpid()";
-    let run = work(method, ", max_records_per_worker: 5", THROUGH, tasks).stdin(support::numbers(20)).run().succeeded();
+    let run = work(method, ", max_records_per_worker: 5", THROUGH, tasks)
+        .stdin(support::numbers(20))
+        .run()
+        .succeeded();
     let pids: std::collections::BTreeSet<&str> = run.text().lines().collect();
     assert_eq!((run.text().lines().count(), pids.len()), (20, 4));
 }
 
 #[rstest]
-fn stopping_reaches_the_worker_and_all_that_it_started(#[values("spawn", "fork", "forkserver")] method: &str) {
+fn stopping_reaches_the_worker_and_all_that_it_started(
+    #[values("spawn", "fork", "forkserver")] method: &str,
+) {
     let tasks = "
 import subprocess, time
 def work(line):
@@ -218,7 +230,8 @@ fn one_forkserver_is_for_the_whole_pipeline_and_a_fork_server_for_one_stage() {
 open('imported', 'a').write('x')
 def work(*_): return 1";
     for (method, imports) in [("forkserver", 1), ("fork", 2)] {
-        let scenario = Scenario::new(pipeline(method)).file("tasks.py", tasks).env("PATH", &path_with_python());
+        let scenario =
+            Scenario::new(pipeline(method)).file("tasks.py", tasks).env("PATH", &path_with_python());
         assert_eq!(scenario.run().succeeded().read("imported").len(), imports, "{method}");
     }
 }
@@ -262,7 +275,9 @@ def work(): yield 1";
 #[test]
 fn a_forked_command_has_what_whoever_started_the_engine_left_open() {
     let pipeline = |method: &str| {
-        format!("stages: {{work: {{command: 'cat <&7 2> /dev/null || echo nothing', start_method: {method}}}}}")
+        format!(
+            "stages: {{work: {{command: 'cat <&7 2> /dev/null || echo nothing', start_method: {method}}}}}"
+        )
     };
     for (method, expected) in [("spawn", "nothing\n"), ("forkserver", "nothing\n"), ("fork", "left open\n")] {
         let scenario = Scenario::new(pipeline(method)).file("open", "left open\n");
