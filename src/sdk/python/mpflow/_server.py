@@ -179,7 +179,8 @@ class _Server:
             os.write(writing, worker.to_bytes(8, "little"))
             os._exit(0)
         try:
-            _become(request, descriptors, own, [self._socket.fileno(), writing])
+            os.close(descriptors[0])
+            _become(request, descriptors[1:], own, [self._socket.fileno(), writing])
         except BaseException as error:
             os.write(writing, _errors.message(error).encode("utf-8", "replace"))
             os._exit(1)
@@ -226,7 +227,7 @@ def _become(request, descriptors, parent, keep):
         sleep(0.0001)
     os.setsid()
     _reset_signals()
-    _place(descriptors[1:], request["descriptors"], keep)
+    _place(descriptors, request["descriptors"], keep)
     environment = os.environb
     wanted = dict([entry.split(b"=", 1) for entry in request["environment"] if b"=" in entry])
     for name in [name for name in environment if name not in wanted]:
