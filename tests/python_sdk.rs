@@ -2,8 +2,6 @@
 //!
 //! `MPFLOW_TEST_PYTHONS` may name further interpreters, separated by colons.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 
