@@ -8,7 +8,7 @@ use crate::graph::Plan;
 use crate::ipc::Block;
 use crate::model::{Exit, Mode, Signal};
 use crate::process::Notification;
-use crate::runtime::broker::{Broker, Consumer, ProducerId, Reason, StageCounts};
+use crate::runtime::broker::{Broker, Consumer, Failure, ProducerId, Reason, StageCounts};
 use crate::runtime::supervisor::{Action, Asked, Input, Outcome, Phase, View, Worker};
 
 /// What the supervisor may ask about records.
@@ -266,7 +266,8 @@ impl RunLoop {
         if is_passing {
             self.broker.give_back(worker.stage, worker.rank);
         } else {
-            self.judge_each(worker, None, format!("its process cannot be started: {error}"));
+            let error = format!("its process cannot be started: {error}");
+            self.judge_each(worker, Failure::Error, None, &error);
         }
     }
 
