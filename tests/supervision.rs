@@ -4,7 +4,7 @@ mod support;
 
 use rstest::rstest;
 use serde_json::json;
-use support::{Scenario, numbers};
+use support::{Scenario, Signal, numbers};
 
 // ---- exits
 
@@ -423,4 +423,30 @@ fn a_worker_may_say_that_it_is_ready_before_the_run_knows_that_it_runs() {
     let wanted = names.join(": ready, ");
     let job = format!("  job: {{command: echo done, depends_on: {{{wanted}: ready}}}}\n");
     Scenario::new(format!("stages:\n{stages}{job}")).run().succeeded().wrote("done\n");
+}
+
+/// Answers all that it gets, and does not end then.
+const LINGERING: &str = "while read -r x; do echo $x; done; echo up > idle; while :; do sleep 0.02; done";
+
+#[test]
+fn a_map_worker_that_is_killed_after_its_work_was_done_fails_nothing() {
+    let pipeline = format!(
+        "stages: {{work: {{command: '{LINGERING}', mode: map}}}}\nedges: [{{queue: stdin -> work -> stdout}}]"
+    );
+    let run = Scenario::new(pipeline).stdin(numbers(100)).start();
+    run.wait_for_file("idle");
+    let pid = run.wait_for_event("worker_started")["pid"].as_i64().unwrap() as i32;
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let run = run.finish().succeeded().wrote(numbers(100));
+    assert_eq!(run.stage("work")["exits"], json!([[-9, 1]]));
+    run.said(["worker `work` was killed by SIGKILL (-9), after its work was done"]);
+}
+
+#[test]
+fn a_map_worker_that_ends_badly_by_itself_after_its_work_was_done_fails_its_stage() {
+    let pipeline = "
+        stages: {work: {command: 'cat; exit 3', mode: map}}
+        edges: [{queue: stdin -> work -> stdout}]";
+    let run = Scenario::new(pipeline).stdin(numbers(100)).run().ended(1).wrote(numbers(100));
+    assert_eq!(run.failure()["reason"], "worker `work` exited with 3");
 }
