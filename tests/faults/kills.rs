@@ -383,6 +383,34 @@ fn a_child_that_forks_while_it_is_stopped_ends_with_all_its_children(#[case] com
 }
 
 #[test]
+fn a_number_that_has_become_another_process_is_not_signalled() {
+    // Processes that end by themselves, that are killed, and that leave a member of their group behind for a moment, by
+    // the hundred, among some that must not be touched.
+    let pipeline = "
+        stages:
+          churn:
+            mode: each
+            pool: 8
+            command: 'sleep 0.01 & case {} in *7) sleep 1000;; esac; echo {}'
+            record_timeout: 300ms
+            on_error: skip
+          innocent: {command: cat, mode: map, pool: 20}
+        edges: [{queue: stdin -> churn -> innocent -> stdout}]";
+    let Some(scenario) = Scenario::new(pipeline).stdin(numbers(400)).where_pids_are_few() else {
+        // Told, since it cannot be tried: `cargo test -- --nocapture` shows it.
+        return eprintln!("this machine allows no PID namespace: reuse of pids is not tested");
+    };
+    let run = scenario.run().succeeded();
+    assert_eq!(run.stage("innocent")["exits"], json!([[0, 20]]));
+    assert_eq!(run.stage("churn")["failed"], 40);
+    assert_eq!(run.stage("churn")["exits"], json!([[-9, 40], [0, 360]]));
+    let pids: Vec<_> = run.events_of("worker_started").iter().map(|event| event["pid"].as_i64()).collect();
+    let distinct: std::collections::BTreeSet<_> = pids.iter().collect();
+    eprintln!("{} processes had {} numbers", pids.len(), distinct.len());
+    run.wrote_lines((1..=400).filter(|number| number % 10 != 7));
+}
+
+#[test]
 fn nobody_outruns_the_end_of_the_run_by_forking_into_ever_new_sessions() {
     let run = comet();
     run.signal(Signal::SIGTERM);
