@@ -14,6 +14,7 @@
 //! This layer knows no stage, no queue and no record: it takes programs and descriptors.
 
 mod client;
+mod family;
 mod guardian;
 mod holder;
 mod launcher;

@@ -6,6 +6,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, getpgid, getpgrp};
 use std::os::fd::AsFd;
 
+use super::family::children;
 use crate::sys::reap::{self, Children};
 
 /// Kills every descendant of this process, which must be a subreaper: whoever loses its parent becomes a child of
@@ -40,24 +41,4 @@ fn kill_with_group(child: i32) {
         _ => {}
     }
     let _ = kill(child, Signal::SIGKILL);
-}
-
-/// This process's children, as the kernel lists them.
-fn children() -> Vec<i32> {
-    let pid = std::process::id();
-    if let Ok(list) = std::fs::read_to_string(format!("/proc/self/task/{pid}/children")) {
-        return list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-    }
-    // A kernel without CONFIG_PROC_CHILDREN: look at everybody's parent.
-    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
-    processes
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|other| parent_of(*other) == i32::try_from(pid).ok())
-        .collect()
-}
-
-/// Field 4 of `/proc/PID/stat`; the name before it may hold anything, so count from its last parenthesis.
-pub(super) fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
 }

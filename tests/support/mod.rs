@@ -60,6 +60,7 @@ pub(crate) struct Scenario {
 enum Input {
     Nothing,
     Bytes(Vec<u8>),
+    File(PathBuf),
     Open,
 }
 
@@ -96,6 +97,12 @@ impl Scenario {
     /// What is written to the standard input of `mpflow`, then its end. Without this it is `/dev/null`.
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Input::Bytes(bytes.into());
+        self
+    }
+
+    /// `mpflow`'s standard input is this file.
+    pub(crate) fn stdin_from(mut self, file: impl Into<PathBuf>) -> Self {
+        self.stdin = Input::File(self.folder.path().join(file.into()));
         self
     }
 
@@ -184,7 +191,11 @@ impl Scenario {
             .env_remove("MPFLOW_LOG")
             .env(MARK, &mark)
             .envs(self.env)
-            .stdin(if matches!(self.stdin, Input::Nothing) { Stdio::null() } else { Stdio::piped() })
+            .stdin(match &self.stdin {
+                Input::Nothing => Stdio::null(),
+                Input::File(file) => Stdio::from(fs::File::open(file).unwrap()),
+                Input::Bytes(_) | Input::Open => Stdio::piped(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut warden = Warden::start(&mut command).unwrap();

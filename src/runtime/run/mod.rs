@@ -12,6 +12,7 @@
 //! | `recipe` | what a worker is started with |
 //! | `start` | its descriptors, and the request to the launcher |
 //! | `read` | what workers write, cut and passed on |
+//! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
 //! | `ready` | whether workers are ready |
 //! | `settle` | what the cores say is done |
@@ -20,6 +21,7 @@
 //! | `why` | who waits for what |
 //! | `tell` | events, snapshots, the report |
 
+mod ahead;
 mod clock;
 mod feed;
 mod held;
@@ -48,6 +50,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 use nix::sys::eventfd::EventFd;
 
+pub(crate) use ahead::READS_AHEAD;
 pub(crate) use held::IN_MEMORY_BYTES;
 pub(crate) use lease::LEASE_BYTES;
 use poller::{Poller, Ready, Token, Tokens};

@@ -55,7 +55,14 @@ impl RunLoop {
         }
         let Some(io) = self.workers[stage][rank].as_mut() else { return false };
         let mut bytes = match &io.exchange {
-            Exchange::Stream { window, .. } => window.bytes(),
+            Exchange::Stream { window, .. } => {
+                if window.takes_whole_blocks() {
+                    // To halve what it is done with in a moment would cost more, since the records of a part are
+                    // counted again, than it could even out.
+                    records = u64::MAX;
+                }
+                window.bytes()
+            }
             // A further port of a leased stage: a stream beside its records.
             Exchange::Map { .. } | Exchange::Each { .. } => super::window::LARGEST_PIPE,
         };
