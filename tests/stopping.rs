@@ -1,5 +1,7 @@
 //! Stopping: what each signal does to a run.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use std::io::Write;

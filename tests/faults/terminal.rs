@@ -5,10 +5,10 @@ use crate::support::{Finished, Scenario, need_python};
 /// A shell with job control, on a terminal of its own: the command's standard input and error are the terminal, its
 /// standard output is left as it is. What comes on the terminal is passed on to standard error.
 const SHELL: &str = r#"
-import os, pty, random, signal, sys, termios, fcntl, threading, time
+import os, signal, sys, threading, time
 
 how, command = sys.argv[1], sys.argv[2:]
-master, slave = pty.openpty()
+master, slave = os.openpty()
 
 def pass_on():
     try:
@@ -48,13 +48,14 @@ if shell:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(shell, 0)[1]) % 256)
 
 os.setsid()
-fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+# The first terminal that the leader of a session opens becomes that of the session.
+slave = os.open(os.ttyname(slave), os.O_RDWR)
 # A shell may give the terminal away from where it does not have it.
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 if how == 'presses':
     pid = job(True)
     for _ in range(10):
-        time.sleep(random.random() * 0.02)
+        time.sleep(os.urandom(1)[0] / 256 * 0.02)
         os.write(master, b'\x1a')
         pressed = time.monotonic()
         while not stopped(pid, os.WUNTRACED | os.WNOHANG):
