@@ -392,7 +392,7 @@ fn a_number_that_has_become_another_process_is_not_signalled() {
             mode: each
             pool: 8
             command: 'sleep 0.01 & case {} in *7) sleep 1000;; esac; echo {}'
-            record_timeout: 300ms
+            record_timeout: 400ms
             on_error: skip
           innocent: {command: cat, mode: map, pool: 20}
         edges: [{queue: stdin -> churn -> innocent -> stdout}]";
@@ -410,7 +410,11 @@ fn a_number_that_has_become_another_process_is_not_signalled() {
         failed.iter().all(|event| event["error"].as_str().unwrap().contains("record_timeout")),
         "{failed:#?}"
     );
-    assert_eq!(run.stage("churn")["exits"], json!([[-9, kills], [0, 400 - kills]]));
+    // Of one whose leader had ended when the time was over, only a member was killed.
+    let (killed, ended) = (&run.stage("churn")["exits"][0], &run.stage("churn")["exits"][1]);
+    assert_eq!((&killed[0], &ended[0]), (&json!(-9), &json!(0)));
+    let (killed, ended) = (killed[1].as_u64().unwrap(), ended[1].as_u64().unwrap());
+    assert!((40..=kills).contains(&killed) && killed + ended == 400, "{killed} killed, {ended} ended");
     let pids: Vec<_> = run.events_of("worker_started").iter().map(|event| event["pid"].as_i64()).collect();
     let distinct: std::collections::BTreeSet<_> = pids.iter().collect();
     eprintln!("{} processes had {} numbers", pids.len(), distinct.len());
