@@ -259,7 +259,7 @@ fn a_launcher_that_stands_still_outlives_no_engine() {
 #[case::abort(Signal::SIGABRT)]
 #[case::segmentation_fault(Signal::SIGSEGV)]
 #[case::bus_error(Signal::SIGBUS)]
-#[case::quit(Signal::SIGQUIT)]
+#[case::illegal_instruction(Signal::SIGILL)]
 fn nothing_is_left_of_an_engine_that_crashes(#[case] signal: Signal) {
     let run = Scenario::new(UNPLEASANT).after("ulimit -c 0").start();
     wait_for_all(&run);
