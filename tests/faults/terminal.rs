@@ -70,7 +70,7 @@ elif how == 'background':
 elif how == 'typed':
     pid = job(False)
     os.write(master, b'one\ntwo\n')
-    print('stopped by', signal.Signals(stopped(pid)).name, file=sys.stderr, flush=True)
+    os.write(2, f'stopped by {signal.Signals(stopped(pid)).name}\n'.encode())
     to_foreground(pid)
     os.write(master, b'three\n\x04')
 stopped(pid)
