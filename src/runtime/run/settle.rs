@@ -1,6 +1,8 @@
 //! What the two cores say is done, until neither has anything more to say.
 
 use super::RunLoop;
+use std::time::Instant;
+
 use super::feed::TakenBack;
 use super::worker::{Exchange, WorkerIo};
 use crate::event::EventKind;
@@ -84,12 +86,14 @@ impl RunLoop {
     fn step(&mut self, input: Input) {
         let view =
             Records { broker: &self.broker, workers: &self.workers, tails: &self.tails, plan: &self.plan };
-        for action in self.supervisor.step(input, self.clock.now(), &view) {
-            self.act(action);
+        let (real, now) = self.clock.both();
+        for action in self.supervisor.step(input, now, &view) {
+            self.act(action, real);
         }
     }
 
-    fn act(&mut self, action: Action) {
+    /// `real`: when it was decided.
+    fn act(&mut self, action: Action, real: Instant) {
         match action {
             Action::Start(worker) => {
                 self.to_start.push_back(worker);
@@ -107,7 +111,8 @@ impl RunLoop {
             Action::Wake { stage } => self.pump_leases(stage),
             Action::CloseSources => self.close_stdin(),
             Action::StageEnded { stage } => self.stage_ended(stage),
-            Action::Emit(kind) => self.tell(kind),
+            // Told with the time that deadlines were reckoned from, however long this thread was kept from it.
+            Action::Emit(kind) => self.tell_at(real, kind),
             Action::RunEnded => self.has_ended = true,
         }
     }
