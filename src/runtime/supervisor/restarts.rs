@@ -16,6 +16,7 @@ struct Entry {
     at: Instant,
     /// For a death that is charged to a record: what the stage had answered by then.
     charged_at: Option<u64>,
+    has_waited: bool,
 }
 
 /// More restarts than the policy allows.
@@ -41,13 +42,11 @@ impl Restarts {
         if self.recent.len() as u64 >= u64::from(policy.max) {
             return Err(UsedUp);
         }
-        let before = self.recent.len();
-        self.recent.push_back(Entry { at: now, charged_at });
         // A worker that did its work until a record killed it has nothing to wait for.
-        if charged_at.is_some() && before == 0 {
-            return Ok(Duration::ZERO);
-        }
-        Ok(wait(&policy.backoff, before, random))
+        let waits = charged_at.is_none() || !self.recent.is_empty();
+        let before = self.recent.iter().filter(|entry| entry.has_waited).count();
+        self.recent.push_back(Entry { at: now, charged_at, has_waited: waits });
+        Ok(if waits { wait(&policy.backoff, before, random) } else { Duration::ZERO })
     }
 }
 
@@ -97,5 +96,20 @@ mod tests {
         assert!(restarts.allow(&policy(), start, Some(99), 99, 0.5).is_ok());
         assert!(restarts.allow(&policy(), start, Some(99), 99, 0.5).is_ok());
         assert_eq!(restarts.allow(&policy(), start, Some(99), 99, 0.5), Err(UsedUp));
+    }
+
+    #[test]
+    fn the_first_restart_after_a_record_was_answered_waits_for_nothing_and_the_next_as_any_first() {
+        let policy = Restart { backoff: Backoff { jitter: 0.0, ..Backoff::default() }, ..policy() };
+        let (mut restarts, start) = (Restarts::default(), Instant::now());
+        let mut wait =
+            |charged, answered| restarts.allow(&policy, start, charged, answered, 0.5).unwrap().as_millis();
+        assert_eq!([wait(Some(7), 7), wait(Some(7), 7), wait(Some(7), 7)], [0, 100, 200]);
+        assert_eq!(wait(Some(8), 8), 0, "a record was answered in between");
+        assert_eq!(
+            [wait(None, 9), wait(None, 9)],
+            [100, 200],
+            "deaths of workers that held nothing wait from the first"
+        );
     }
 }
