@@ -68,6 +68,9 @@ impl Supervisor {
         if is_success && (was_asked || by_closed_pipe) {
             return;
         }
+        if let Some(reason) = view.bad_end(worker.stage, worker.rank).filter(|_| is_success) {
+            return self.fail_by_worker(worker, None, reason, now, view);
+        }
         let name = self.stages[worker.stage].config.worker_name(worker.rank);
         let mut reason = describe_end(&name, exit);
         let work_done = self.stages[worker.stage].work_done;
