@@ -9,7 +9,7 @@ use super::RunLoop;
 use super::feed::Feed;
 use super::held::{self, Held};
 use super::read::cut;
-use super::worker::Exchange;
+use super::worker::{Exchange, Idleness};
 use crate::event::EventKind;
 use crate::ipc::{Block, Framing};
 use crate::model::{Exit, Mode, OnError};
@@ -106,7 +106,7 @@ impl RunLoop {
             window.begins(now);
             first_lease.get_or_insert(now);
         }
-        io.idle_since = None;
+        io.idleness = Idleness::Busy;
         self.flush_feed(stage, rank, 0);
     }
 

@@ -12,7 +12,7 @@ use super::held::Held;
 use super::ready::Probing;
 use super::recipe::Recipe;
 use super::window::{MapWindow, ONE_PAGE, StreamWindow};
-use super::worker::{Exchange, Log, Tap, WorkerIo};
+use super::worker::{Exchange, Idleness, Log, Tap, WorkerIo};
 use super::{Owner, RunLoop, Target};
 use crate::ipc::{Cutter, Framing};
 use crate::model::{Format, Mode, ProbeKind, Record, Redirect, STDIN, STDOUT};
@@ -110,7 +110,7 @@ impl RunLoop {
             input_closed: false,
             has_had_all: false,
             is_started: false,
-            idle_since: None,
+            idleness: Idleness::Busy,
             probe,
             given: 0,
         };

@@ -59,7 +59,10 @@ impl Supervisor {
         let grace = self.stages[worker.stage].config.stop.grace;
         let Some(slot) = self.slot(worker) else { return };
         let Slot::Running { process } = *slot else { return };
-        *slot = Slot::Finishing { process, asked, stop_at: Some(now + grace) };
+        // One that is not needed seems idle; if it is at a long record in truth, it may take its time, as at the end of
+        // any input. One that is to be replaced holds nothing.
+        let stop_at = (asked == Asked::Replace).then(|| now + grace);
+        *slot = Slot::Finishing { process, asked, stop_at };
         self.actions.push(Action::CloseInput(worker));
     }
 

@@ -158,6 +158,11 @@ impl Stage {
         self.slots[rank].process()
     }
 
+    /// Whether a process is in this slot, or on its way, and nobody has asked it to end.
+    pub(crate) fn stays(&self, rank: usize) -> bool {
+        self.slots[rank].is_live() && self.slots[rank].asked().is_none()
+    }
+
     /// Whether a process may be started in this slot for a record.
     pub(crate) fn is_free(&self, rank: usize) -> bool {
         self.phase == Phase::Running && self.slots[rank] == Slot::Vacant
