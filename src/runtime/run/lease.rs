@@ -45,7 +45,7 @@ impl RunLoop {
     // ---- map
 
     /// Whether results, or records that failed, wait for room: nothing more is given out then.
-    fn has_blocked_output(&self, stage: usize) -> bool {
+    pub(super) fn has_blocked_output(&self, stage: usize) -> bool {
         (0..self.plan.stages[stage].outputs.len())
             .any(|port| self.broker.is_blocked(self.broker.output(stage, port)))
     }
@@ -233,6 +233,7 @@ impl RunLoop {
         let since = *self.batch_since[stage].get_or_insert_with(Instant::now);
         let waited = batch.wait.is_some_and(|wait| since.elapsed() >= wait);
         let is_due = waiting >= size
+            || batch.bytes.is_some_and(|bytes| self.broker.waiting_bytes(consumer, rank) >= bytes)
             || has_returned
             || waited
             || self.broker.is_backlogged(stage)
