@@ -398,6 +398,7 @@ impl RunLoop {
         if self.plan.stages[stage].stage.is_leased() {
             self.pump_leases(stage);
         }
+        self.start_some();
     }
 
     pub(super) fn port_of(&self, producer: ProducerId) -> Option<(usize, usize)> {

@@ -71,10 +71,25 @@ impl RunLoop {
     /// Starts the workers that are due, as long as the launcher takes their requests: so a wide pool holds no more
     /// descriptors at once than the socket does.
     pub(super) fn start_some(&mut self) {
-        while !self.launcher.is_busy() {
+        for _ in 0..self.to_start.len() {
+            if self.launcher.is_busy() {
+                return;
+            }
             let Some(worker) = self.to_start.pop_front() else { return };
-            self.start(worker);
+            match self.waits_for_room(worker) {
+                true => self.to_start.push_back(worker),
+                false => self.start(worker),
+            }
         }
+    }
+
+    /// One that is started again waits until what its predecessors made has found room: what they leave behind in their
+    /// pipes is taken over at their end, room or not, and must not add up.
+    fn waits_for_room(&self, worker: Worker) -> bool {
+        worker.generation > 1
+            && self.mode(worker.stage) != Mode::Each
+            && self.supervisor.stage(worker.stage).phase == Phase::Running
+            && self.has_blocked_output(worker.stage)
     }
 
     /// Asks the launcher for a worker, or tells the supervisor why not.
