@@ -137,6 +137,10 @@ impl Supervisor {
     pub(super) fn end_stage(&mut self, stage: usize, outcome: Outcome, now: Instant) {
         match self.stages[stage].phase {
             Phase::Over(_) => return,
+            // It was about to end by itself, and now it is made to.
+            Phase::Ending(Outcome::Finished) if self.stages[stage].live() > 0 => {
+                self.stages[stage].phase = Phase::Ending(outcome);
+            }
             Phase::Ending(_) => {}
             Phase::Waiting | Phase::Running | Phase::Restarting => {
                 self.stages[stage].phase = Phase::Ending(outcome);

@@ -113,6 +113,9 @@ pub(crate) struct Stage {
     pub(crate) finish_by: Option<Instant>,
     pub(crate) began_at: Option<Instant>,
     pub(crate) ended_at: Option<Instant>,
+    /// Nobody wanted what it made, and its workers did not end by that: they were sent their stop signal. Those who
+    /// depend on it need not care.
+    pub(crate) was_made_to_end: bool,
     started: Vec<bool>,
     pub(crate) start_count: u64,
     pub(crate) restart_count: u64,
@@ -138,6 +141,7 @@ impl Stage {
             finish_by: None,
             began_at: None,
             ended_at: None,
+            was_made_to_end: false,
             started: vec![false; width],
             start_count: 0,
             restart_count: 0,
