@@ -128,6 +128,9 @@ pub(crate) const TAIL_BYTES: usize = 8 << 10;
 
 impl StderrTail {
     pub(super) fn push(&mut self, line: &str) {
+        // Of a line that is longer than all that is kept, its end.
+        let surplus = line.len().saturating_sub(TAIL_BYTES);
+        let line = (surplus..).find_map(|start| line.get(start..)).unwrap_or_default();
         self.bytes += line.len() + 1;
         self.lines.push_back(line.to_owned());
         while self.bytes > TAIL_BYTES && self.lines.len() > 1 {
