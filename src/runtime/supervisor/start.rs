@@ -88,7 +88,8 @@ impl Supervisor {
         let answered = view.answered(worker.stage);
         let stage = &mut self.stages[worker.stage];
         let policy = stage.config.restart;
-        match stage.restarts.allow(&policy, now, charged, answered, random) {
+        let width = stage.config.pool.max;
+        match stage.restarts.allow(&policy, width, now, charged, answered, random) {
             Ok(backoff) => {
                 stage.restart_count += 1;
                 let id = stage.config.id(worker);
