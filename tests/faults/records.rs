@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal as Kill, pidfd_open, pidfd_send_signal};
 
-use crate::support::{Running, children};
+use crate::support::Running;
 
 /// Kills processes of one stage.
 struct Killer {
@@ -40,7 +40,10 @@ impl Killer {
 
     /// The workers that live.
     fn workers(&self) -> Vec<i32> {
-        let mut workers = children(self.launcher);
+        // Not by a look at all processes of the machine: short ones would be gone before it is over.
+        let path = format!("/proc/{0}/task/{0}/children", self.launcher);
+        let children = std::fs::read_to_string(path).unwrap_or_default();
+        let mut workers: Vec<i32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
         workers.retain(|&pid| self.is_worker(pid));
         workers
     }
@@ -66,14 +69,18 @@ impl Killer {
         self.is_worker(pid) && pidfd_send_signal(&descriptor, Kill::KILL).is_ok()
     }
 
-    /// Kills one every 50 ms until `is_over`. How many it has killed.
+    /// Kills one every 50 ms until `is_over`. How many it has killed, but for the last that was not there any more.
     fn rage(&self, mut is_over: impl FnMut() -> bool) -> u64 {
         let mut killed = 0;
         let mut next = Instant::now() + EVERY;
         while !is_over() {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             next = Instant::now() + EVERY;
-            killed += u64::from(self.kill_one());
+            // Between two processes there may be none.
+            while !self.kill_one() && !is_over() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            killed += 1;
         }
         killed
     }

@@ -497,7 +497,8 @@ impl Broker {
                 let (queue, block) =
                     self.take(Consumer::Port { stage, port: 0 }, rank, max_bytes, max_records)?;
                 let lane = self.queues[queue].lane(rank);
-                self.stages[stage].exchange.as_mut()?.number(block, queue, lane)
+                // It may be held, or wait for its next attempt, when all else of its read has gone.
+                self.stages[stage].exchange.as_mut()?.number(block.kept(), queue, lane)
             }
             None => return None,
         };

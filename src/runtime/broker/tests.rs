@@ -131,3 +131,19 @@ fn what_nobody_wants_is_told_up_the_graph() {
     let report = broker.close_books().remove(0);
     assert_eq!((report.records_in, report.discarded[0].records), (4, 4));
 }
+
+#[test]
+fn a_lease_does_not_hold_the_whole_read_that_it_came_with() {
+    let plan = Build::new()
+        .with("work", |stage| stage.mode = crate::model::Mode::Each)
+        .queue("stdin -> work")
+        .accepted();
+    let mut broker = Broker::new(&plan);
+    let read = Bytes::from(vec![b'\n'; 1 << 20]);
+    let stdin = broker.stdin().unwrap();
+    broker.publish(stdin, Block::whole(read.clone(), LINES));
+    assert!(broker.lease(0, 0, usize::MAX, 1).is_some());
+    broker.close_consumer(Consumer::Port { stage: 0, port: 0 }, Reason::Stopped);
+    assert_eq!(broker.held(0, 0), 1);
+    assert!(read.is_unique(), "the lease has a copy of its record");
+}

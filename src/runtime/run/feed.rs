@@ -174,7 +174,8 @@ impl Feed {
             return;
         }
         self.delivered_bytes += block.len();
-        self.delivered.push_back((queue, block));
+        // A slow worker takes a little of many reads, and others the rest.
+        self.delivered.push_back((queue, block.kept()));
         while let Some((_, first)) = self.delivered.front() {
             if self.delivered_bytes - first.len() < self.keep_bytes {
                 break;

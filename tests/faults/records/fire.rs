@@ -17,7 +17,7 @@ const GENEROUS: &str =
 /// Answers each number by itself twice, in two writes, so that a kill may come between the halves of a result.
 const TWICE: &str = r#"
 while read -r line; do
-    i=0; while [ $i -lt 15 ]; do i=$((i + 1)); done
+    i=0; while [ $i -lt ${LONG:-15} ]; do i=$((i + 1)); done
     printf '%s ' "$line"
     printf '%s\n' "$line"
 done
@@ -87,7 +87,7 @@ fn each_record_of_an_each_stage_leaves_once_with_a_process_of_its_own(#[case] or
     let pipeline = format!(
         "
         stages:
-          work: {{mode: each, pool: 4, ordered: {ordered}, command: [sh, twice.sh], {GENEROUS}}}
+          work: {{mode: each, pool: 4, ordered: {ordered}, env: {{LONG: '1000'}}, command: [sh, twice.sh], {GENEROUS}}}
         edges: [{{queue: stdin -> work -> stdout}}]"
     );
     let run = Scenario::new(pipeline).file("twice.sh", TWICE).stdin(numbers(3000)).start();
