@@ -173,9 +173,10 @@ impl Feed {
         if self.keep_bytes == 0 {
             return;
         }
+        // A little of each of many reads must not hold all their buffers, for as long as a slow worker takes.
+        let block = block.kept();
         self.delivered_bytes += block.len();
-        // A slow worker takes a little of many reads, and others the rest.
-        self.delivered.push_back((queue, block.kept()));
+        self.delivered.push_back((queue, block));
         while let Some((_, first)) = self.delivered.front() {
             if self.delivered_bytes - first.len() < self.keep_bytes {
                 break;

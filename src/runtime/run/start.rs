@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::feed::Feed;
 use super::held::Held;
@@ -72,7 +71,8 @@ impl RunLoop {
     /// descriptors at once than the socket does.
     pub(super) fn start_some(&mut self) {
         for _ in 0..self.to_start.len() {
-            if self.launcher.is_busy() {
+            // Nobody would stop one that is started while the run is.
+            if self.launcher.is_busy() || self.clock.is_suspended() {
                 return;
             }
             let Some(worker) = self.to_start.pop_front() else { return };
@@ -174,7 +174,7 @@ impl RunLoop {
 
     fn exchange(&self, stage: usize) -> Exchange {
         let declared = &self.plan.stages[stage].stage;
-        let now = Instant::now();
+        let now = self.clock.now();
         match declared.mode {
             Mode::Stream => Exchange::Stream {
                 window: StreamWindow::new(declared.pool.max == 1),

@@ -251,12 +251,12 @@ fn ten_million_bytes_without_a_newline_pass_as_they_are(#[case] stage: &str) {
 
 #[test]
 fn ten_million_bytes_of_messages_without_a_newline_are_cut_and_do_not_lie_in_the_engine() {
-    let pipeline = format!(
-        "
-        stages: {{loud: {{command: \"{} >&2; . ./peak.sh; exit 3\"}}}}",
-        ENDLESS.replace('\\', "\\\\")
-    );
-    let run = Scenario::new(pipeline).file("peak.sh", PEAK).run().ended(1);
+    let loud = "
+        yes | head -n 500000 | tr 'y\\n' '\\000\\377' >&2
+        head -c 9000000 /dev/zero | tr '\\000' x >&2
+        . ./peak.sh; exit 3";
+    let pipeline = "stages: {loud: {command: [sh, loud.sh]}}";
+    let run = Scenario::new(pipeline).file("loud.sh", loud).file("peak.sh", PEAK).run().ended(1);
     let peak: u64 = run.text().trim().parse().unwrap();
     assert!(peak < 60 << 10, "the engine took {peak} KiB at its peak");
     let kept: usize =
