@@ -298,6 +298,8 @@ impl RunLoop {
         }
         self.keep_time();
         self.settle();
+        // A stage that is ended meanwhile waits for no room any more.
+        self.start_some();
         self.events.send_if_due();
         self.watch_launcher();
     }

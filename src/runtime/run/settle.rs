@@ -4,6 +4,7 @@ use super::RunLoop;
 use std::time::Instant;
 
 use super::feed::TakenBack;
+use super::read::bad_end;
 use super::worker::{Exchange, WorkerIo};
 use crate::event::EventKind;
 use crate::graph::Plan;
@@ -52,6 +53,14 @@ impl View for Records<'_> {
         self.plan.pipes.iter().any(|pipe| pipe.from == stage && !pipe.duplex)
             || (0..self.plan.stages[stage].outputs.len())
                 .any(|port| self.broker.is_unwanted(self.broker.output(stage, port)))
+    }
+
+    fn bad_end(&self, stage: usize, rank: usize) -> Option<String> {
+        let Exchange::Stream { last, .. } = &self.workers[stage][rank].as_ref()?.exchange else {
+            return None;
+        };
+        let formats = |port: usize| self.plan.stages[stage].outputs[port].format;
+        last.iter().find_map(|(port, block)| bad_end(formats(*port), block))
     }
 
     fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String> {
@@ -207,8 +216,9 @@ impl RunLoop {
             Exchange::Stream { fed, last, .. } => {
                 let ended_well = self.plan.stages[worker.stage].stage.success_exit.contains(&exit);
                 // What a worker had not finished when it was cut off is no record.
+                // One that is none though its worker ended well has failed the stage: see `View::bad_end`.
                 for (port, block) in last.into_iter().filter(|_| ended_well) {
-                    if self.is_valid(worker.stage, worker.rank, port, &block) {
+                    if bad_end(self.plan.stages[worker.stage].outputs[port].format, &block).is_none() {
                         self.broker.publish(self.broker.output(worker.stage, port), block);
                     }
                 }
@@ -318,6 +328,7 @@ impl RunLoop {
         if self.plan.stages[stage].stage.is_leased() {
             self.pump_leases(stage);
         }
+        self.start_some();
     }
 
     pub(super) fn port_of(&self, producer: ProducerId) -> Option<(usize, usize)> {
