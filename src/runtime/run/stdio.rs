@@ -21,6 +21,8 @@ pub(super) struct Stdin {
     is_readable: bool,
     /// A regular file: never in epoll, always readable.
     is_file: bool,
+    /// A read may wait, so that it is looked at before each.
+    may_wait: bool,
 }
 
 /// Standard output.
@@ -41,7 +43,7 @@ impl RunLoop {
             let limits = self.plan.queues.iter().filter(|queue| queue.from.is_none());
             let max_record = limits.map(|queue| queue.options.max_record).min().unwrap_or(u64::MAX);
             let framing = Framing::of(queue.format);
-            let (fd, kind, _) = descriptor::private_standard(0, false)?;
+            let (fd, kind, is_nonblocking) = descriptor::private_standard(0, false)?;
             let token = self.tokens.add(Target::Stdin);
             let is_watched = self.poller.watch(fd.as_fd(), token, false)?;
             if kind == Kind::Pipe {
@@ -49,18 +51,22 @@ impl RunLoop {
             }
             let is_file = !is_watched;
             let cutter = Cutter::new(framing, max_record);
-            self.stdin = Some(Stdin { fd, token, cutter, is_readable: is_file, is_file });
+            let may_wait = !is_nonblocking && !is_file;
+            self.stdin = Some(Stdin { fd, token, cutter, is_readable: is_file, is_file, may_wait });
             if is_file {
                 self.readable.push_back(token);
             }
         }
         if self.broker.has_stdout() {
-            let (fd, kind, _) = descriptor::private_standard(1, true)?;
+            let (fd, kind, is_nonblocking) = descriptor::private_standard(1, true)?;
             let token = self.tokens.add(Target::Stdout);
             let is_watched = self.poller.watch(fd.as_fd(), token, true)?;
             let mut feed = Feed::new(fd, token);
             if kind == Kind::Socket {
                 feed = feed.of_socket();
+            }
+            if matches!(kind, Kind::Pipe | Kind::Device) && !is_nonblocking && is_watched {
+                feed = feed.that_may_wait();
             }
             if kind == Kind::Pipe {
                 descriptor::set_pipe_size(feed.fd().as_fd(), LARGEST_PIPE);
@@ -89,6 +95,10 @@ impl RunLoop {
         let Some(producer) = self.broker.stdin() else { return };
         let Some(stdin) = self.stdin.as_mut() else { return };
         if self.broker.is_blocked(producer) {
+            return;
+        }
+        if stdin.may_wait && !descriptor::is_ready(stdin.fd.as_fd(), false) {
+            stdin.is_readable = false;
             return;
         }
         let cut = match stdin.cutter.read(stdin.fd.as_fd(), &self.buffers) {
