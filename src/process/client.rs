@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow};
@@ -13,7 +14,7 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 use super::launcher::LAUNCHER_NAME;
 use super::protocol::{Answer, MAX_MESSAGE_BYTES, SIGNAL, START_IN_FILE, StartFailure, StartRequest};
 use crate::model::{Exit, Signal, Usage};
-use crate::sys::message;
+use crate::sys::message::{self, Received};
 
 /// What the launcher tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +42,13 @@ pub(crate) struct Launcher {
     process: Child,
     socket: OwnedFd,
     unsent: VecDeque<Unsent>,
+    /// The kernel was short of something for the first of them: when to try again.
+    retry_at: Option<Instant>,
     buffer: Vec<u8>,
 }
+
+/// A request that the kernel was too short of something to pass on waits so long.
+const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 impl Launcher {
     /// Starts it: this executable again, under another name. It does not matter from which thread.
@@ -59,7 +65,13 @@ impl Launcher {
             .spawn();
         mask.thread_set_mask()?;
         let process = process?;
-        Ok(Self { process, socket: ours, unsent: VecDeque::new(), buffer: vec![0; MAX_MESSAGE_BYTES] })
+        Ok(Self {
+            process,
+            socket: ours,
+            unsent: VecDeque::new(),
+            retry_at: None,
+            buffer: vec![0; MAX_MESSAGE_BYTES],
+        })
     }
 
     /// To wait on: readable when it has something to tell, writable when it takes what it had no room for.
@@ -88,6 +100,7 @@ impl Launcher {
             io::Seek::rewind(&mut file)?;
             descriptors.push(file.into());
             bytes = vec![START_IN_FILE];
+            bytes.extend_from_slice(&request.id.to_le_bytes());
         }
         self.send(Unsent { bytes, descriptors })
     }
@@ -105,19 +118,36 @@ impl Launcher {
         self.flush()
     }
 
+    /// When [`Launcher::flush`] is to be tried again though the socket does not say so.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
     /// Sends what waits, as far as there is room.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        use nix::libc::{ENOBUFS, ENOMEM, EPIPE, ETOOMANYREFS};
+        self.retry_at = None;
         while let Some(next) = self.unsent.front() {
             let raw: Vec<RawFd> = next.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
             match message::send(self.socket.as_fd(), &next.bytes, &raw, false) {
                 Ok(()) => drop(self.unsent.pop_front()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // The launcher is gone; its end of the socket tells so when it is read.
-                Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {
+                Err(error) if error.raw_os_error() == Some(EPIPE) => {
                     self.unsent.clear();
                     return Ok(());
                 }
-                Err(error) => return Err(error),
+                // ETOOMANYREFS: too many descriptors of this user are on their way in sockets, unix(7). Nothing tells
+                // when that is over.
+                Err(error) if matches!(error.raw_os_error(), Some(ENOMEM | ENOBUFS | ETOOMANYREFS)) => {
+                    self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                    return Ok(());
+                }
+                Err(error) => {
+                    // Whoever asked is told that it cannot be had, and must not get it later.
+                    self.unsent.pop_front();
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -127,8 +157,8 @@ impl Launcher {
     pub(crate) fn receive(&mut self, told: &mut Vec<Notification>) {
         loop {
             match message::receive(self.socket.as_fd(), &mut self.buffer) {
-                Ok((0, _)) => return told.push(Notification::Lost),
-                Ok((length, _)) => {
+                Ok(Received { length: 0, .. }) => return told.push(Notification::Lost),
+                Ok(Received { length, .. }) => {
                     told.extend(Answer::read_all(&self.buffer[..length]).map(|answer| match answer {
                         Answer::Started { id, pid } => Notification::Started { id, pid },
                         Answer::StartFailed { id, failure } => Notification::StartFailed { id, failure },

@@ -50,6 +50,8 @@ pub(crate) struct Ended {
     pub(crate) cpu: Duration,
     /// Resident memory at its peak.
     pub(crate) peak_memory_bytes: u64,
+    /// It was killed and left a core dump.
+    pub(crate) core_dumped: bool,
 }
 
 /// Reaps a child that has ended.
@@ -71,7 +73,8 @@ pub(crate) fn reap(pid: i32) -> Option<Ended> {
     let cpu = duration(usage.ru_utime) + duration(usage.ru_stime);
     // Linux counts ru_maxrss in KiB, getrusage(2).
     let peak_memory_bytes = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-    Some(Ended { code, cpu, peak_memory_bytes })
+    let core_dumped = nix::libc::WIFSIGNALED(status) && nix::libc::WCOREDUMP(status);
+    Some(Ended { code, cpu, peak_memory_bytes, core_dumped })
 }
 
 /// Waits for a child that has ended or is about to, and forgets how.

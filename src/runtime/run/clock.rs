@@ -22,7 +22,8 @@ impl RunLoop {
             [self.broker.next_due(), own, closed_early, self.probe_deadline(), self.still_deadline()];
         // Only for standard output that nobody reads, when all else has ended.
         let give_up = self.asked_to_end.filter(|_| self.has_ended).map(|(_, at)| at + self.plan.stop.grace);
-        others.into_iter().chain([self.supervisor.deadline(), give_up]).flatten().min()
+        let launcher = self.launcher.retry_at();
+        others.into_iter().chain([self.supervisor.deadline(), give_up, launcher]).flatten().min()
     }
 
     fn stage_deadline(&self, stage: usize) -> Option<Instant> {
@@ -63,6 +64,9 @@ impl RunLoop {
     pub(super) fn keep_time(&mut self) {
         let now = Instant::now();
         self.watch_movement(now);
+        if self.launcher.retry_at().is_some_and(|at| at <= now) {
+            self.ask_launcher();
+        }
         let is_due = |&mut (_, at): &mut (Worker, Instant)| at <= now;
         for (worker, _) in self.closed_early.extract_if(.., is_due).collect::<Vec<_>>() {
             self.reads_no_more(worker);

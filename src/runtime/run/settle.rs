@@ -115,12 +115,17 @@ impl RunLoop {
         }
     }
 
-    pub(super) fn hear_launcher(&mut self) {
-        let mut told = Vec::new();
+    /// Sends the launcher what waits for it.
+    pub(super) fn ask_launcher(&mut self) {
         if let Err(error) = self.launcher.flush() {
             tracing::error!(%error, "cannot reach the launcher");
         }
         self.start_some();
+    }
+
+    pub(super) fn hear_launcher(&mut self) {
+        let mut told = Vec::new();
+        self.ask_launcher();
         self.launcher.receive(&mut told);
         self.moved();
         for notification in told {
@@ -204,6 +209,7 @@ impl RunLoop {
     fn worker_runs(&mut self, worker: Worker) {
         let Some(io) = self.io(worker) else { return };
         io.is_started = true;
+        io.pipe_ends.clear();
         self.check_outputs(worker);
         for port in 0..self.plan.stages[worker.stage].outputs.len() {
             self.end_port_if_nobody_writes(worker.stage, port);
@@ -222,7 +228,7 @@ impl RunLoop {
     fn start_failed(&mut self, worker: Worker, error: &str, is_passing: bool) {
         let Some(io) = self.take_io(worker) else { return };
         self.each_not_started(worker, error, is_passing);
-        self.drop_io(io);
+        self.drop_unstarted(io, is_passing);
     }
 
     /// The record that an `each` process could not be started for: a machine that was short of something is not
