@@ -68,6 +68,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Re
         if (head.cmsg_level, head.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             // SAFETY: as above; CMSG_LEN computes with integers.
             let (data, before) = unsafe { (libc::CMSG_DATA(next).cast::<RawFd>(), libc::CMSG_LEN(0)) };
+            #[allow(clippy::unnecessary_cast, reason = "musl counts these bytes in another type than glibc")]
             let count = (head.cmsg_len as usize - before as usize) / size_of::<RawFd>();
             for position in 0..count {
                 // SAFETY: the kernel has just installed so many descriptors for us, and nobody else knows them.

@@ -62,7 +62,7 @@ impl RunLoop {
 
     /// Does what is due.
     pub(super) fn keep_time(&mut self) {
-        let now = Instant::now();
+        let now = self.heard_at;
         self.watch_movement(now);
         if self.launcher.retry_at().is_some_and(|at| at <= now) {
             self.ask_launcher();

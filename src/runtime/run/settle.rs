@@ -87,7 +87,8 @@ impl RunLoop {
     fn step(&mut self, input: Input) {
         let view =
             Records { broker: &self.broker, workers: &self.workers, tails: &self.tails, plan: &self.plan };
-        for action in self.supervisor.step(input, Instant::now(), &view) {
+        let now = if input == Input::Tick { self.heard_at } else { Instant::now() };
+        for action in self.supervisor.step(input, now, &view) {
             self.act(action);
         }
     }
