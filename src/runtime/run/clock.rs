@@ -32,13 +32,21 @@ impl RunLoop {
             return None;
         }
         let batch = declared.batch.and_then(|batch| Some(self.batch_since[stage]? + batch.wait?));
+        // One that the pool cannot do without may be idle for ever.
+        let may_shrink = self.may_shrink(stage);
         let workers = self.workers[stage].iter().flatten().flat_map(|io| {
             let rank = io.worker.rank;
-            let idle = io.idle_since.filter(|_| declared.pool.is_elastic()).map(|since| since + IDLE);
+            let idle = io.idle_since.filter(|_| may_shrink).map(|since| since + IDLE);
             let slow = declared.record_timeout.and_then(|limit| Some(self.works_since(stage, rank)? + limit));
             [idle, slow, self.stuck_at(stage, rank)]
         });
         workers.flatten().chain(batch).min()
+    }
+
+    /// Whether an elastic pool has more workers than it must have.
+    fn may_shrink(&self, stage: usize) -> bool {
+        let pool = self.plan.stages[stage].stage.pool;
+        pool.is_elastic() && self.supervisor.stage(stage).staying() > pool.min
     }
 
     /// Since when a worker has been at the record it works on.
@@ -105,10 +113,8 @@ impl RunLoop {
             if self.stuck_at(stage, rank).is_some_and(|at| at <= now) {
                 self.say_stuck(stage, rank);
             }
-            let live = self.workers[stage].iter().flatten().count();
-            if let Some(io) = &self.workers[stage][rank]
-                && declared.pool.is_elastic()
-                && live > declared.pool.min
+            if self.may_shrink(stage)
+                && let Some(io) = &self.workers[stage][rank]
                 && io.idle_since.is_some_and(|since| since + IDLE <= now)
             {
                 let worker = io.worker;
@@ -116,6 +122,8 @@ impl RunLoop {
                     io.idle_since = None;
                 }
                 self.shrink(worker);
+                // The supervisor is to know of it before another is judged: who leaves may take its time.
+                break;
             }
         }
         if declared.batch.is_some() {

@@ -159,6 +159,21 @@ impl Stage {
         self.slots.iter().filter(|slot| slot.is_live()).count()
     }
 
+    /// Processes that nobody has asked to end, here or to come.
+    pub(crate) fn staying(&self) -> usize {
+        let stays = |slot: &&Slot| match slot {
+            Slot::Running { .. } | Slot::Starting { asked: None, .. } | Slot::BackingOff { .. } => true,
+            Slot::Starting { asked: Some(_), .. }
+            | Slot::Finishing { .. }
+            | Slot::Stopping { .. }
+            | Slot::Killed { .. }
+            | Slot::Draining { .. }
+            | Slot::Vacant
+            | Slot::Done => false,
+        };
+        self.slots.iter().filter(stays).count()
+    }
+
     /// The process in a slot.
     pub(crate) fn process(&self, rank: usize) -> Option<&Process> {
         self.slots[rank].process()

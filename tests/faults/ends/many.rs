@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::json;
@@ -117,7 +118,8 @@ fn ten_thousand_restarts_leave_nothing_in_the_engine_and_the_launcher() {
             command: 'printf x >> starts'
             pool: 2
             restart: {policy: always, max: 1000000, within: 1s, backoff: {initial: 0ms, max: 0ms}}";
-    let run = Scenario::new(pipeline).args(["--quiet"]).start();
+    // Ten thousand processes are some seconds of a processor, which others may want as well.
+    let run = Scenario::new(pipeline).args(["--quiet"]).within(Duration::from_secs(240)).start();
     let (engine, launcher) = (run.pid(), run.launcher_pid());
     wait_for_starts(&run, 1000);
     let early = (held(engine), held(launcher));
@@ -163,4 +165,27 @@ fn no_restart_comes_sooner_than_its_backoff_says() {
         restarts += 1;
     }
     assert_eq!(restarts, 5);
+}
+
+#[test]
+fn an_idle_pool_keeps_as_many_as_it_must_have_however_slowly_the_others_leave() {
+    let pipeline = "
+        stages:
+          work:
+            pool: {min: 1, max: 3}
+            command: 'while read -r line; do sleep 0.02; echo $line; done; while [ ! -e go ]; do sleep 0.02; done'
+            mode: map
+        edges: [{queue: stdin -> work -> stdout, capacity: 4}]";
+    let mut run = Scenario::new(pipeline).open_stdin().start();
+    let mut stdin = run.stdin.take().unwrap();
+    stdin.write_all(numbers(100).as_bytes()).unwrap();
+    run.wait_for_lines(100);
+    // Two lose their input after five idle seconds, which nothing tells of before they end: this is that time.
+    std::thread::sleep(Duration::from_millis(6500));
+    stdin.write_all(b"101\n").unwrap();
+    run.wait_for_lines(101);
+    assert!(run.events().iter().all(|event| event["event"] != "worker_ended"));
+    fs::write(run.path("go"), "").unwrap();
+    drop(stdin);
+    run.finish().succeeded().wrote_lines(1..=101);
 }
