@@ -85,7 +85,8 @@ fn sigterm_stops_all_and_a_second_changes_nothing() {
     let run = run.finish().ended(143);
     let at = |kind| run.events_of(kind)[0]["t"].as_f64().unwrap();
     let grace = at("worker_killed") - at("worker_stopping");
-    assert!(grace >= 0.7, "killed after {grace} s");
+    // It is told some microseconds after it was done.
+    assert!(grace >= 0.699, "killed after {grace} s");
 }
 
 #[test]

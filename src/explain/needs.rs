@@ -9,8 +9,8 @@ use crate::runtime::run::{LARGEST_PIPE, ONE_PAGE};
 /// the program around it.
 const BASE_DESCRIPTORS: u64 = 32;
 
-/// The engine and its launcher.
-const OWN_PROCESSES: u64 = 2;
+/// The engine, its launcher and the launcher's guardian.
+const OWN_PROCESSES: u64 = 3;
 
 /// Pages of a pipe that nobody has resized, pipe(7).
 const DEFAULT_PAGES: u64 = 16;

@@ -1,12 +1,12 @@
 //! The engine's side of the launcher.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
@@ -27,7 +27,8 @@ pub(crate) enum Notification {
     Exited { id: u64, exit: Exit, usage: Usage },
     /// Its whole group has ended.
     GroupEnded { id: u64 },
-    /// The launcher is gone, and the kernel has killed the workers with it.
+    /// The launcher is gone. The kernel has killed the workers with it, and its guardian the rest, unless that was killed
+    /// as well.
     Lost,
 }
 
@@ -39,16 +40,14 @@ struct Unsent {
 
 /// The process that starts, signals and reaps workers. Dropping it kills them all.
 pub(crate) struct Launcher {
+    /// The guardian, which is the launcher's parent.
     process: Child,
     socket: OwnedFd,
     unsent: VecDeque<Unsent>,
-    /// The kernel was short of something for the first of them: when to try again.
-    retry_at: Option<Instant>,
+    /// The kernel was short of something for the first of them, and does not say when it has it again.
+    is_refused: bool,
     buffer: Vec<u8>,
 }
-
-/// A request that the kernel was too short of something to pass on waits so long.
-const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 impl Launcher {
     /// Starts it: this executable again, under another name. It does not matter from which thread.
@@ -69,7 +68,7 @@ impl Launcher {
             process,
             socket: ours,
             unsent: VecDeque::new(),
-            retry_at: None,
+            is_refused: false,
             buffer: vec![0; MAX_MESSAGE_BYTES],
         })
     }
@@ -118,29 +117,30 @@ impl Launcher {
         self.flush()
     }
 
-    /// When [`Launcher::flush`] is to be tried again though the socket does not say so.
-    pub(crate) fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
+    /// Whether [`Launcher::flush`] is to be tried again soon though the socket does not say so.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Sends what waits, as far as there is room.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        use nix::libc::{ENOBUFS, ENOMEM, EPIPE, ETOOMANYREFS};
-        self.retry_at = None;
+        use nix::libc::{ENOBUFS, ENOMEM, ETOOMANYREFS};
+        self.is_refused = false;
         while let Some(next) = self.unsent.front() {
             let raw: Vec<RawFd> = next.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
             match message::send(self.socket.as_fd(), &next.bytes, &raw, false) {
                 Ok(()) => drop(self.unsent.pop_front()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The launcher is gone; its end of the socket tells so when it is read.
-                Err(error) if error.raw_os_error() == Some(EPIPE) => {
+                // The launcher is gone, perhaps with requests that it had not read; its end of the socket tells so when
+                // it is read.
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                     self.unsent.clear();
                     return Ok(());
                 }
                 // ETOOMANYREFS: too many descriptors of this user are on their way in sockets, unix(7). Nothing tells
                 // when that is over.
                 Err(error) if matches!(error.raw_os_error(), Some(ENOMEM | ENOBUFS | ETOOMANYREFS)) => {
-                    self.retry_at = Some(Instant::now() + RETRY_AFTER);
+                    self.is_refused = true;
                     return Ok(());
                 }
                 Err(error) => {
@@ -175,9 +175,21 @@ impl Launcher {
 }
 
 impl Launcher {
-    /// Ends it: it kills what there is, waits for that, and ends. `false`: it was killed, and has not done so.
+    /// Ends it: it kills what there is, waits for that, and ends. `false`: its guardian was killed, so that something
+    /// may be left if it was killed too.
     pub(crate) fn end(&mut self) -> bool {
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+        // The other end is closed when both are gone. What is still told is read, so that nobody waits for room.
+        loop {
+            let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut polled, PollTimeout::NONE);
+            match message::receive(self.socket.as_fd(), &mut self.buffer) {
+                Ok(Received { length: 0, .. }) => break,
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(_) => break,
+            }
+        }
         self.process.wait().is_ok_and(|status| status.success())
     }
 }

@@ -123,9 +123,9 @@ fn a_pool_that_needs_more_processes_than_allowed_is_refused_with_the_sum() {
     let Some(scenario) = with_processes(Scenario::new(pipeline), 15) else { return };
     let run = scenario.stdin(numbers(100)).run().ended(2).said([
         "mpflow::too_many_processes",
-        "needs up to 22 processes, and this user may have 15",
+        "needs up to 23 processes, and this user may have 15",
         "20 of them are workers of this stage",
-        "ulimit -u 22",
+        "ulimit -u 23",
     ]);
     assert!(!run.has("started") && run.events.is_empty(), "{}", run.told());
 }

@@ -13,16 +13,22 @@ const IDLE: Duration = Duration::from_secs(5);
 /// A `map` worker that has not answered its first record for so long is reported (the language, section 3).
 const STUCK: Duration = Duration::from_secs(5);
 
+/// A request to the launcher that the kernel was too short of something to pass on is tried again so soon.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
 impl RunLoop {
-    /// When the loop has something to do though nothing happens.
+    /// When, by the run's clock, the loop has something to do though nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.clock.is_suspended() {
+            return None;
+        }
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
         let closed_early = self.closed_early.iter().map(|&(_, at)| at).min();
         let others =
             [self.broker.next_due(), own, closed_early, self.probe_deadline(), self.still_deadline()];
         // Only for standard output that nobody reads, when all else has ended.
         let give_up = self.asked_to_end.filter(|_| self.has_ended).map(|(_, at)| at + self.plan.stop.grace);
-        let launcher = self.launcher.retry_at();
+        let launcher = self.launcher.is_refused().then(|| self.heard_at + ASK_AGAIN);
         others.into_iter().chain([self.supervisor.deadline(), give_up, launcher]).flatten().min()
     }
 
@@ -70,9 +76,12 @@ impl RunLoop {
 
     /// Does what is due.
     pub(super) fn keep_time(&mut self) {
+        if self.clock.is_suspended() {
+            return;
+        }
         let now = self.heard_at;
         self.watch_movement(now);
-        if self.launcher.retry_at().is_some_and(|at| at <= now) {
+        if self.launcher.is_refused() {
             self.ask_launcher();
         }
         let is_due = |&mut (_, at): &mut (Worker, Instant)| at <= now;

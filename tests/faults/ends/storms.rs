@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Finished, Scenario, Signal, Value, numbers, status_field};
+use crate::support::{Finished, Scenario, Signal, Value, is_alive, numbers, status_field};
 
 const STORMY: &str = "
     stages:
@@ -38,7 +38,7 @@ fn a_storm_of_signals_through_a_run_changes_nothing() {
     let calm = Scenario::new(STORMY).run().succeeded();
     let run = Scenario::new(STORMY).start();
     run.wait_for_event("run_started");
-    let (engine, launcher) = (run.pid(), run.launcher_pid());
+    let (engine, guardian, launcher) = (run.pid(), run.guardian_pid(), run.launcher_pid());
     let to_engine =
         [Signal::SIGUSR1, Signal::SIGCHLD, Signal::SIGCONT, Signal::SIGWINCH, Signal::SIGHUP, Signal::SIGURG];
     let to_launcher = [
@@ -52,11 +52,12 @@ fn a_storm_of_signals_through_a_run_changes_nothing() {
         Signal::SIGALRM,
     ];
     let mut sent = 0;
-    // The engine is our child, and its number ours until `finish`; the launcher's is looked at again each time.
-    while !status_field(engine, "State").starts_with('Z') {
+    // Their numbers are looked at again each time.
+    while is_alive(engine) {
         let send = |pid, signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
-        let _ = send(engine, to_engine[sent % to_engine.len()]);
-        if parent(launcher) == Some(engine) {
+        run.signal(to_engine[sent % to_engine.len()]);
+        if parent(launcher) == Some(guardian) && parent(guardian) == Some(engine) {
+            let _ = send(guardian, to_launcher[sent % to_launcher.len()]);
             let _ = send(launcher, to_launcher[sent % to_launcher.len()]);
         }
         sent += 1;

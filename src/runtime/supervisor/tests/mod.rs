@@ -244,6 +244,47 @@ fn a_process_that_is_stopped_while_it_starts_is_asked_as_soon_as_it_runs() {
     world.finish();
 }
 
+/// A `map` worker ends so, holding nothing, when all that its stage ever got is answered, or given to others.
+fn map_worker_ends(code: i32, policy: RestartPolicy, work_done: bool) -> World {
+    let plan = Build::new().stage("source").with("map", |stage| {
+        stage.mode = Mode::Map;
+        stage.pool = pool(2);
+        stage.restart.policy = policy;
+    });
+    let mut world = World::new(&plan.queue("source -> map").accepted());
+    world.start_all();
+    world.records.has_had_all = true;
+    if work_done {
+        world.step(Input::WorkDone { stage: 1 });
+    }
+    world.end_one(1, code);
+    world
+}
+
+#[test]
+fn a_map_worker_that_is_killed_after_its_work_was_done_fails_nothing_and_is_not_started_again() {
+    for (policy, work_done) in
+        [(RestartPolicy::OnFailure, true), (RestartPolicy::OnFailure, false), (RestartPolicy::Always, true)]
+    {
+        let world = map_worker_ends(-9, policy, work_done);
+        assert_eq!(world.supervisor.failures(), [], "{policy:?} {work_done}");
+        assert_eq!(world.supervisor.stage(1).slots[0], Slot::Done);
+        assert_eq!(world.supervisor.stage(1).restart_count, 0);
+    }
+}
+
+#[test]
+fn a_map_worker_that_ends_badly_by_itself_after_its_work_was_done_fails_its_stage() {
+    let world = map_worker_ends(3, RestartPolicy::OnFailure, true);
+    assert_eq!(world.supervisor.failures()[0].reason, "worker `map/0` exited with 3");
+}
+
+#[test]
+fn a_map_worker_that_must_never_be_restarted_fails_its_stage_whenever_it_is_killed() {
+    let world = map_worker_ends(-9, RestartPolicy::Never, true);
+    assert_eq!(world.supervisor.failures()[0].reason, "worker `map/0` was killed by SIGKILL (-9)");
+}
+
 #[test]
 fn a_run_ends_when_all_but_its_daemons_have() {
     let plan = Build::new().stage("job").with("side", |stage| stage.daemon = true).accepted();

@@ -66,9 +66,13 @@ fn judge(mode: Mode, end: &str, policy: RestartPolicy) -> &'static str {
             world.records.has_had_all = true;
             0
         }
-        "it dies when all records are answered" => {
+        "it exits with any other code when all records are answered" => {
             world.step(Input::WorkDone { stage: 1 });
             1
+        }
+        "a signal kills it when all records are answered" => {
+            world.step(Input::WorkDone { stage: 1 });
+            -9
         }
         "the stage or the run is stopped" => {
             world.step(Input::Stop(Level::Terminate));

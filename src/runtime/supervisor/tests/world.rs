@@ -308,8 +308,11 @@ impl World {
     /// The kernel kills all workers with the launcher.
     pub(super) fn lose_launcher(&mut self) {
         self.slots.iter_mut().for_each(|slots| slots.fill(None));
+        let had_ended = self.has_ended;
         self.step(Input::LauncherLost);
-        assert!(self.has_ended);
+        assert!(self.has_ended, "a run without a launcher ends at once");
+        let of_the_run = self.supervisor.failures().iter().filter(|failure| failure.stage.is_none()).count();
+        assert_eq!(of_the_run, usize::from(!had_ended), "and says why");
     }
 
     /// Starts everything that was asked for.
