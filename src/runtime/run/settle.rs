@@ -96,6 +96,7 @@ impl RunLoop {
         let view =
             Records { broker: &self.broker, workers: &self.workers, tails: &self.tails, plan: &self.plan };
         let (real, now) = self.clock.both();
+        let now = if input == Input::Tick { self.heard_at } else { now };
         for action in self.supervisor.step(input, now, &view) {
             self.act(action, real);
         }
@@ -142,6 +143,7 @@ impl RunLoop {
     pub(super) fn worker_runs(&mut self, worker: Worker) {
         let Some(io) = self.io(worker) else { return };
         io.is_started = true;
+        io.pipe_ends.clear();
         self.check_outputs(worker);
         for port in 0..self.plan.stages[worker.stage].outputs.len() {
             self.end_port_if_nobody_writes(worker.stage, port);
@@ -160,7 +162,7 @@ impl RunLoop {
     pub(super) fn start_failed(&mut self, worker: Worker, error: &str, is_passing: bool) {
         let Some(io) = self.take_io(worker) else { return };
         self.each_not_started(worker, error, is_passing);
-        self.drop_io(io);
+        self.drop_unstarted(io, is_passing);
     }
 
     /// The record that an `each` process could not be started for: a machine that was short of something is not
