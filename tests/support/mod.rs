@@ -128,6 +128,12 @@ impl Scenario {
         self
     }
 
+    /// The run, and what a test waits for in it, may take longer than others.
+    pub(crate) fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
     /// A variable of the environment that `mpflow` is started in.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));

@@ -6,12 +6,17 @@ use crate::process::Notification;
 use crate::runtime::supervisor::Input;
 
 impl RunLoop {
-    pub(super) fn hear_launcher(&mut self) {
-        let mut told = Vec::new();
+    /// Sends the launcher what waits for it.
+    pub(super) fn ask_launcher(&mut self) {
         if let Err(error) = self.launcher.flush() {
             tracing::error!(%error, "cannot reach the launcher");
         }
         self.start_some();
+    }
+
+    pub(super) fn hear_launcher(&mut self) {
+        let mut told = Vec::new();
+        self.ask_launcher();
         self.launcher.receive(&mut told);
         self.moved();
         for notification in told {

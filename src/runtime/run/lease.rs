@@ -7,7 +7,7 @@ use super::RunLoop;
 use super::feed::Feed;
 use super::held::{self, Held};
 use super::read::cut;
-use super::worker::Exchange;
+use super::worker::{Exchange, Idleness};
 use crate::event::EventKind;
 use crate::ipc::{Block, Framing};
 use crate::model::{Exit, Mode, OnError};
@@ -43,7 +43,7 @@ impl RunLoop {
     // ---- map
 
     /// Whether results, or records that failed, wait for room: nothing more is given out then.
-    fn has_blocked_output(&self, stage: usize) -> bool {
+    pub(super) fn has_blocked_output(&self, stage: usize) -> bool {
         (0..self.plan.stages[stage].outputs.len())
             .any(|port| self.broker.is_blocked(self.broker.output(stage, port)))
     }
@@ -104,7 +104,7 @@ impl RunLoop {
             window.begins(now);
             first_lease.get_or_insert(now);
         }
-        io.idle_since = None;
+        io.idleness = Idleness::Busy;
         self.flush_feed(stage, rank, 0);
     }
 
@@ -232,6 +232,7 @@ impl RunLoop {
         let since = *self.batch_since[stage].get_or_insert(now);
         let waited = batch.wait.is_some_and(|wait| now.saturating_duration_since(since) >= wait);
         let is_due = waiting >= size
+            || batch.bytes.is_some_and(|bytes| self.broker.waiting_bytes(consumer, rank) >= bytes)
             || has_returned
             || waited
             || self.broker.is_backlogged(stage)

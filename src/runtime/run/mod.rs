@@ -178,6 +178,8 @@ pub(crate) struct RunLoop {
     said_still: bool,
     events: Events,
     has_ended: bool,
+    /// When this thread last listened. What is due is judged by this time: what came later may have been in time.
+    heard_at: Instant,
     /// The strongest request to end the run, and when it came.
     asked_to_end: Option<(Level, Instant)>,
 }
@@ -238,6 +240,7 @@ impl RunLoop {
             said_still: false,
             events: Events::new(events),
             has_ended: false,
+            heard_at: Instant::now(),
             asked_to_end: None,
             plan: Arc::new(plan),
         };
@@ -276,6 +279,7 @@ impl RunLoop {
             tracing::error!(%error, "epoll failed");
             self.inputs.push_back(Input::Stop(Level::Kill));
         }
+        self.heard_at = self.clock.now();
         let is_control = |target| matches!(target, Target::Launcher | Target::Wake);
         for event in ready.iter() {
             match self.tokens.get(event.token) {
@@ -298,6 +302,8 @@ impl RunLoop {
         }
         self.keep_time();
         self.settle();
+        // A stage that is ended meanwhile waits for no room any more.
+        self.start_some();
         self.events.send_if_due();
         self.watch_launcher();
     }

@@ -4,6 +4,7 @@ use super::RunLoop;
 use std::time::Instant;
 
 use super::feed::TakenBack;
+use super::read::bad_end;
 use super::worker::{Exchange, WorkerIo};
 use crate::event::EventKind;
 use crate::graph::Plan;
@@ -54,6 +55,14 @@ impl View for Records<'_> {
                 .any(|port| self.broker.is_unwanted(self.broker.output(stage, port)))
     }
 
+    fn bad_end(&self, stage: usize, rank: usize) -> Option<String> {
+        let Exchange::Stream { last, .. } = &self.workers[stage][rank].as_ref()?.exchange else {
+            return None;
+        };
+        let formats = |port: usize| self.plan.stages[stage].outputs[port].format;
+        last.iter().find_map(|(port, block)| bad_end(formats(*port), block))
+    }
+
     fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String> {
         self.tails[stage][rank].lines()
     }
@@ -87,6 +96,7 @@ impl RunLoop {
         let view =
             Records { broker: &self.broker, workers: &self.workers, tails: &self.tails, plan: &self.plan };
         let (real, now) = self.clock.both();
+        let now = if input == Input::Tick { self.heard_at } else { now };
         for action in self.supervisor.step(input, now, &view) {
             self.act(action, real);
         }
@@ -133,6 +143,7 @@ impl RunLoop {
     pub(super) fn worker_runs(&mut self, worker: Worker) {
         let Some(io) = self.io(worker) else { return };
         io.is_started = true;
+        io.pipe_ends.clear();
         self.check_outputs(worker);
         for port in 0..self.plan.stages[worker.stage].outputs.len() {
             self.end_port_if_nobody_writes(worker.stage, port);
@@ -151,7 +162,7 @@ impl RunLoop {
     pub(super) fn start_failed(&mut self, worker: Worker, error: &str, is_passing: bool) {
         let Some(io) = self.take_io(worker) else { return };
         self.each_not_started(worker, error, is_passing);
-        self.drop_io(io);
+        self.drop_unstarted(io, is_passing);
     }
 
     /// The record that an `each` process could not be started for: a machine that was short of something is not
@@ -207,8 +218,9 @@ impl RunLoop {
             Exchange::Stream { fed, last, .. } => {
                 let ended_well = self.plan.stages[worker.stage].stage.success_exit.contains(&exit);
                 // What a worker had not finished when it was cut off is no record.
+                // One that is none though its worker ended well has failed the stage: see `View::bad_end`.
                 for (port, block) in last.into_iter().filter(|_| ended_well) {
-                    if self.is_valid(worker.stage, worker.rank, port, &block) {
+                    if bad_end(self.plan.stages[worker.stage].outputs[port].format, &block).is_none() {
                         self.broker.publish(self.broker.output(worker.stage, port), block);
                     }
                 }
@@ -318,6 +330,7 @@ impl RunLoop {
         if self.plan.stages[stage].stage.is_leased() {
             self.pump_leases(stage);
         }
+        self.start_some();
     }
 
     pub(super) fn port_of(&self, producer: ProducerId) -> Option<(usize, usize)> {

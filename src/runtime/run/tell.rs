@@ -87,6 +87,7 @@ impl RunLoop {
         };
         let described = match state.phase {
             Phase::Over(_) if state.start_count == 0 && state.began_at.is_none() => "not_started",
+            Phase::Over(Outcome::Finished) if state.was_made_to_end => "stopped",
             phase => describe(phase),
         };
         let wall = match (state.began_at, state.ended_at) {
