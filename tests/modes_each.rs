@@ -267,11 +267,12 @@ fn success_exit_says_what_counts_as_success() {
 }
 
 #[test]
-fn a_record_timeout_kills_the_process_and_fails_the_record() {
+fn a_record_timeout_kills_the_process_and_counts_one_failed_attempt() {
     let stage =
         "command: 'if [ {} = 2 ]; then sleep 1000; fi; echo {}', record_timeout: 300ms, on_error: skip";
     let run = each(stage, "lines").stdin(numbers(4)).run().succeeded().wrote_lines([1, 3, 4]);
     assert_eq!(run.edge("stdin -> work")["failed"], 1);
+    assert_eq!(run.stage("work")["exits"], json!([[-9, 1], [0, 3]]));
 }
 
 #[test]

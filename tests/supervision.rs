@@ -4,7 +4,7 @@ mod support;
 
 use rstest::rstest;
 use serde_json::json;
-use support::{Scenario, numbers};
+use support::{Scenario, Signal, numbers};
 
 // ---- exits
 
@@ -26,16 +26,6 @@ fn a_failing_stage_is_told_with_its_worker_and_its_exit(
     assert_eq!((&run.failure()["worker"], &run.failure()["exit"]), (&json!("bad"), &json!(exit)));
     assert_eq!(run.failure()["stderr"], json!(["first words", "last words"]));
     assert_eq!(run.stage("bad")["exits"], json!([[exit, 1]]));
-}
-
-#[test]
-fn every_exit_code_is_told_as_it_is() {
-    let pipeline = "stages: {work: {command: 'exit $1 2>/dev/null || exit {}', mode: each, on_error: skip}}\nedges: [{queue: stdin -> work}]";
-    let pipeline = pipeline.replace("exit $1 2>/dev/null || ", "");
-    let codes: String = (0..=255).map(|code| format!("{code}\n")).collect();
-    let run = Scenario::new(pipeline).stdin(codes).run().succeeded();
-    let expected: Vec<(i32, i32)> = (0..=255).map(|code| (code, 1)).collect();
-    assert_eq!(run.stage("work")["exits"], json!(expected));
 }
 
 #[test]
@@ -339,4 +329,30 @@ fn a_worker_may_say_that_it_is_ready_before_the_run_knows_that_it_runs() {
     let wanted = names.join(": ready, ");
     let job = format!("  job: {{command: echo done, depends_on: {{{wanted}: ready}}}}\n");
     Scenario::new(format!("stages:\n{stages}{job}")).run().succeeded().wrote("done\n");
+}
+
+/// Answers all that it gets, and does not end then.
+const LINGERING: &str = "while read -r x; do echo $x; done; echo up > idle; while :; do sleep 0.02; done";
+
+#[test]
+fn a_map_worker_that_is_killed_after_its_work_was_done_fails_nothing() {
+    let pipeline = format!(
+        "stages: {{work: {{command: '{LINGERING}', mode: map}}}}\nedges: [{{queue: stdin -> work -> stdout}}]"
+    );
+    let run = Scenario::new(pipeline).stdin(numbers(100)).start();
+    run.wait_for_file("idle");
+    let pid = run.wait_for_event("worker_started")["pid"].as_i64().unwrap() as i32;
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let run = run.finish().succeeded().wrote(numbers(100));
+    assert_eq!(run.stage("work")["exits"], json!([[-9, 1]]));
+    run.said(["worker `work` was killed by SIGKILL (-9), after its work was done"]);
+}
+
+#[test]
+fn a_map_worker_that_ends_badly_by_itself_after_its_work_was_done_fails_its_stage() {
+    let pipeline = "
+        stages: {work: {command: 'cat; exit 3', mode: map}}
+        edges: [{queue: stdin -> work -> stdout}]";
+    let run = Scenario::new(pipeline).stdin(numbers(100)).run().ended(1).wrote(numbers(100));
+    assert_eq!(run.failure()["reason"], "worker `work` exited with 3");
 }

@@ -19,6 +19,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A `map` worker that has not answered its first record for so long is reported (the language, section 3).
 const STUCK: Duration = Duration::from_secs(5);
 
+/// A request to the launcher that the kernel was too short of something to pass on is tried again so soon.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
 impl RunLoop {
     /// When, by the run's clock, the loop has something to do though nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -31,7 +34,8 @@ impl RunLoop {
             [self.broker.next_due(), own, closed_early, self.probe_deadline(), self.still_deadline()];
         // Only for standard output that nobody reads, when all else has ended.
         let give_up = self.asked_to_end.filter(|_| self.has_ended).map(|(_, at)| at + self.plan.stop.grace);
-        others.into_iter().chain([self.supervisor.deadline(), give_up]).flatten().min()
+        let launcher = self.launcher.is_refused().then(|| self.heard_at + ASK_AGAIN);
+        others.into_iter().chain([self.supervisor.deadline(), give_up, launcher]).flatten().min()
     }
 
     fn stage_deadline(&self, stage: usize) -> Option<Instant> {
@@ -79,8 +83,11 @@ impl RunLoop {
         if self.clock.is_suspended() {
             return;
         }
-        let now = self.clock.now();
+        let now = self.heard_at;
         self.watch_movement(now);
+        if self.launcher.is_refused() {
+            self.ask_launcher();
+        }
         let is_due = |&mut (_, at): &mut (Worker, Instant)| at <= now;
         for (worker, _) in self.closed_early.extract_if(.., is_due).collect::<Vec<_>>() {
             self.reads_no_more(worker);

@@ -289,8 +289,13 @@ impl RunLoop {
             }
         } else {
             let name = self.plan.stages[stage].stage.worker_name(rank);
-            let error = self.faults.remove(&worker).unwrap_or_else(|| describe_end(&name, exit));
-            self.judge_each(worker, Some(exit), error);
+            // One that was killed for its record has not died by itself.
+            let (failure, error) = match (self.faults.remove(&worker), exit) {
+                (Some(fault), _) => (Failure::Error, fault),
+                (None, Exit::Signal(_)) => (Failure::Death, describe_end(&name, exit)),
+                (None, Exit::Code(_)) => (Failure::Error, describe_end(&name, exit)),
+            };
+            self.judge_each(worker, failure, Some(exit), &error);
         }
         self.pump_leases(stage);
     }
@@ -307,14 +312,10 @@ impl RunLoop {
     }
 
     /// The attempt at what an `each` process was started for has failed.
-    pub(super) fn judge_each(&mut self, worker: Worker, exit: Option<Exit>, error: String) {
-        let failure = match exit {
-            Some(Exit::Signal(_)) if !self.faults.contains_key(&worker) => Failure::Death,
-            _ => Failure::Error,
-        };
+    pub(super) fn judge_each(&mut self, worker: Worker, failure: Failure, exit: Option<Exit>, error: &str) {
         let record = self.current_record(worker.stage, worker.rank);
         let verdict = self.broker.fail_held(worker.stage, worker.rank, failure, self.clock.now());
-        self.judged(worker, record, verdict, exit, &error);
+        self.judged(worker, record, verdict, exit, error);
         self.pump_leases(worker.stage);
     }
 

@@ -120,6 +120,7 @@ impl RunLoop {
             closed_feeds: Vec::new(),
             taps: self.plan.stages[stage].outputs.iter().map(|_| None).collect(),
             log: None,
+            pipe_ends: Vec::new(),
             exchange: self.exchange(stage),
             told_outputs_ended: false,
             input_closed: false,
@@ -133,10 +134,10 @@ impl RunLoop {
             .open_inputs(worker, &recipe, &mut io, &mut ends)
             .and_then(|()| self.open_outputs(worker, &mut io, &mut ends))
             .and_then(|()| self.open_notify(worker, &mut io, &mut ends))
-            .and_then(|()| self.open_pipes(worker, &mut ends))
+            .and_then(|()| self.open_pipes(worker, &mut io, &mut ends))
             .and_then(|()| self.open_files(worker, &mut ends));
         if let Err(refusal) = opened {
-            self.drop_io(io);
+            self.drop_unstarted(io, refusal.is_passing);
             return Err(refusal);
         }
         let request = self.request(worker, &recipe, id, &ends.variables);
@@ -149,8 +150,9 @@ impl RunLoop {
         };
         request.descriptors = ends.descriptors;
         if let Err(error) = self.launcher.request_start(request) {
-            self.drop_io(io);
-            return Err(Refusal::from(("cannot ask the launcher", error)));
+            let refusal = Refusal::from(("cannot ask the launcher", error));
+            self.drop_unstarted(io, refusal.is_passing);
+            return Err(refusal);
         }
         self.tails[stage][rank].clear();
         self.ids.insert(id, Owner::Worker(worker));
@@ -313,9 +315,9 @@ impl RunLoop {
         Ok(())
     }
 
-    /// The ends of pipe edges: made when the first of the two workers is started, gone from the engine when the
-    /// second has been.
-    fn open_pipes(&mut self, worker: Worker, ends: &mut Ends) -> Result<(), Refusal> {
+    /// The ends of pipe edges: made when the first of the two workers is asked for, gone from the engine when the
+    /// second is known to run.
+    fn open_pipes(&mut self, worker: Worker, io: &mut WorkerIo, ends: &mut Ends) -> Result<(), Refusal> {
         let plan = Arc::clone(&self.plan);
         for (position, pipe) in plan.pipes.iter().enumerate() {
             for is_from in [true, false] {
@@ -342,16 +344,28 @@ impl RunLoop {
                     error: format!("its pipe `{}` went with the worker that had it before", pipe.name),
                     is_passing: false,
                 })?;
-                ends.descriptors.push((ours, number));
+                let theirs = ours.try_clone();
+                io.pipe_ends.push((position, is_from, ours));
                 // An end that nobody will come for is closed at once, so that the worker sees that.
                 let other = if is_from { pipe.to } else { pipe.from };
                 let is_awaited = !matches!(self.supervisor.stage(other).phase, Phase::Over(_));
                 if is_awaited && (rest.from.is_some() || rest.to.is_some()) {
                     self.pipes.insert((position, worker.rank), rest);
                 }
+                ends.descriptors.push((theirs.map_err(Refusal::of_pipe)?, number));
             }
         }
         Ok(())
+    }
+
+    /// A worker that was not started. `is_passing`: it will be asked for again, and then needs its ends of pipe edges,
+    /// since the workers at the other ends have theirs already.
+    pub(super) fn drop_unstarted(&mut self, mut io: WorkerIo, is_passing: bool) {
+        for (position, is_from, end) in io.pipe_ends.drain(..).filter(|_| is_passing) {
+            let ends = self.pipes.entry((position, io.worker.rank)).or_default();
+            *if is_from { &mut ends.from } else { &mut ends.to } = Some(end);
+        }
+        self.drop_io(io);
     }
 
     fn open_files(&mut self, worker: Worker, ends: &mut Ends) -> Result<(), Refusal> {
@@ -366,10 +380,8 @@ impl RunLoop {
                 continue;
             }
             let file = if number == 0 { open_to_read(path) } else { self.open_to_append(path) };
-            let file = file.map_err(|error| Refusal {
-                error: format!("cannot open `{}`: {error}", path.display()),
-                is_passing: false,
-            })?;
+            let what = format!("cannot open `{}`", path.display());
+            let file = file.map_err(|error| Refusal::from((what.as_str(), error)))?;
             ends.descriptors.push((file.into(), number));
         }
         Ok(())
@@ -428,7 +440,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     fn of_pipe(error: io::Error) -> Self {
-        Self::from(("cannot make a pipe", error))
+        // ENOSPC: this user may not watch more descriptors, epoll(7).
+        let is_passing = error.raw_os_error() == Some(nix::libc::ENOSPC);
+        let refusal = Self::from(("cannot make a pipe", error));
+        Self { is_passing: refusal.is_passing || is_passing, ..refusal }
     }
 }
 

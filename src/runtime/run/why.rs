@@ -94,6 +94,7 @@ impl RunLoop {
             Some(Probing::Thread { seen, .. } | Probing::Command { seen, .. }) => seen.last.clone(),
             Some(Probing::Log { .. }) => Some("no line of its log has matched".to_owned()),
             Some(Probing::Notify { .. }) => Some("it has written nothing to MPFLOW_NOTIFY".to_owned()),
+            Some(Probing::NoThread { .. }) => Some("this machine had no thread for its probe".to_owned()),
             Some(Probing::Done) | None => None,
         });
         seen.map(|seen| format!(" ({seen})")).unwrap_or_default()

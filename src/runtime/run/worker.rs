@@ -94,6 +94,8 @@ pub(super) struct WorkerIo {
     /// By the position of the output port.
     pub(super) taps: Vec<Option<Tap>>,
     pub(super) log: Option<Log>,
+    /// Its ends of pipe edges, by edge and whether it is the writing one, until it is known to run.
+    pub(super) pipe_ends: Vec<(usize, bool, OwnedFd)>,
     pub(super) exchange: Exchange,
     /// The supervisor has been told that all outputs are at their end.
     pub(super) told_outputs_ended: bool,

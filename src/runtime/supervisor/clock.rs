@@ -9,7 +9,6 @@ use crate::report::Failure;
 impl Supervisor {
     pub(super) fn tick(&mut self, now: Instant, view: &dyn View) {
         for stage in 0..self.stages.len() {
-            self.wake(stage, now);
             for rank in 0..self.stages[stage].slots.len() {
                 self.tick_slot(stage, rank, now, view);
             }
@@ -26,6 +25,10 @@ impl Supervisor {
                     Failure { stage: Some(name), worker: None, exit: None, reason, stderr: Vec::new() };
                 self.fail(stage, failure, now);
             }
+        }
+        // Last, so that nothing is started in a stage that has just been ended.
+        for stage in 0..self.stages.len() {
+            self.wake(stage, now);
         }
     }
 

@@ -296,7 +296,7 @@ impl Supervisor {
                     self.start(stage, rank);
                 }
             }
-            Input::Grow { stage } => self.grow(stage),
+            Input::Grow { stage } => self.grow(stage, now),
             Input::Retire { worker, asked } => self.retire(worker, asked, now),
             Input::WorkDone { stage } => self.work_done(stage),
             Input::Unwanted { stage } => self.unwanted(stage, now),

@@ -96,6 +96,37 @@ mod tests {
     }
 
     #[test]
+    fn who_crashes_once_an_hour_is_restarted_for_ever_and_waits_for_the_first_time_each_time() {
+        let (mut restarts, start) = (Restarts::default(), Instant::now());
+        for hour in 0..10_000 {
+            let now = start + Duration::from_secs(3600 * hour);
+            assert_eq!(restarts.allow(&policy(), 1, now, None, 0, 0.5), Ok(Duration::from_millis(100)));
+        }
+    }
+
+    /// Waits and the refusal of one that crashes again and again after having run so long.
+    fn crashes_after(ran: Duration) -> Vec<Result<u128, UsedUp>> {
+        let (mut restarts, mut now) = (Restarts::default(), Instant::now());
+        let crash = |_| {
+            now += ran;
+            let wait = restarts.allow(&policy(), 1, now, None, 0, 0.5);
+            now += wait.unwrap_or_default();
+            wait.map(|wait| wait.as_millis())
+        };
+        (0..5).map(crash).collect()
+    }
+
+    #[test]
+    fn the_window_is_of_the_time_between_crashes() {
+        let used_up = [Ok(100), Ok(200), Ok(400), Err(UsedUp), Err(UsedUp)];
+        assert_eq!(crashes_after(Duration::ZERO), used_up);
+        assert_eq!(crashes_after(Duration::from_millis(1)), used_up);
+        // Just within the window one restart before is remembered, and just outside none.
+        assert_eq!(crashes_after(Duration::from_secs(9)), [Ok(100), Ok(200), Ok(200), Ok(200), Ok(200)]);
+        assert_eq!(crashes_after(Duration::from_secs(11)), [Ok(100); 5]);
+    }
+
+    #[test]
     fn deaths_charged_to_records_count_only_while_nothing_is_answered() {
         let (mut restarts, start) = (Restarts::default(), Instant::now());
         for answered in 0..100 {

@@ -101,6 +101,10 @@ pub(crate) struct Stage {
     /// By rank: the processes that there have been.
     pub(crate) generations: Vec<u64>,
     pub(crate) restarts: Restarts,
+    /// The machine was short of something for a start: until when it is waited for.
+    pub(crate) shortage_until: Option<Instant>,
+    /// The machine was short of something for one worker more: until when the pool stays as it is.
+    pub(crate) grows_from: Option<Instant>,
     /// All that ever came to it is answered (leased stages).
     pub(crate) work_done: bool,
     /// All its workers have started.
@@ -134,6 +138,8 @@ impl Stage {
             slots: vec![Slot::Vacant; width],
             generations: vec![0; width],
             restarts: Restarts::default(),
+            shortage_until: None,
+            grows_from: None,
             work_done: false,
             is_started: false,
             is_ready: false,
@@ -224,8 +230,8 @@ impl Stage {
     /// When it has taken too long.
     pub(crate) fn timeout_at(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Running => Some(self.began_at? + self.config.timeout?),
-            Phase::Waiting | Phase::Restarting | Phase::Ending(_) | Phase::Over(_) => None,
+            Phase::Running | Phase::Restarting => Some(self.began_at? + self.config.timeout?),
+            Phase::Waiting | Phase::Ending(_) | Phase::Over(_) => None,
         }
     }
 
