@@ -88,7 +88,8 @@ pub struct StageReport {
     pub restarts: u64,
     /// Processes started in all.
     pub started: u64,
-    /// From the start of its first worker to the end of its last, in seconds.
+    /// From the start of its first worker to the end of its last, in seconds, without the time in which the run was
+    /// suspended.
     #[serde(rename = "wall_seconds", serialize_with = "seconds")]
     pub wall: Duration,
     /// Processor time of all its workers, in seconds.

@@ -15,6 +15,7 @@
 //! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
 //! | `ready` | whether workers are ready |
+//! | `hear` | what the launcher and other threads say |
 //! | `settle` | what the cores say is done |
 //! | `time` | the run's clock, which stands still while the run is suspended |
 //! | `clock` | deadlines that are not the supervisor's |
@@ -24,6 +25,7 @@
 mod ahead;
 mod clock;
 mod feed;
+mod hear;
 mod held;
 mod lease;
 mod poller;
@@ -323,6 +325,8 @@ impl RunLoop {
             self.keep_time();
         }
         self.settle();
+        // A stage that is ended meanwhile waits for no room any more.
+        self.start_some();
         self.events.send_if_due();
         self.watch_launcher();
     }

@@ -11,7 +11,7 @@ use super::held::Held;
 use super::ready::Probing;
 use super::recipe::Recipe;
 use super::window::{MapWindow, ONE_PAGE, StreamWindow};
-use super::worker::{Exchange, Log, Tap, WorkerIo};
+use super::worker::{Exchange, Idleness, Log, Tap, WorkerIo};
 use super::{Owner, RunLoop, Target};
 use crate::ipc::{Cutter, Framing};
 use crate::model::{Format, Mode, ProbeKind, Record, Redirect, STDIN, STDOUT};
@@ -70,11 +70,26 @@ impl RunLoop {
     /// Starts the workers that are due, as long as the launcher takes their requests: so a wide pool holds no more
     /// descriptors at once than the socket does.
     pub(super) fn start_some(&mut self) {
-        // Nobody would stop one that is started now.
-        while !self.launcher.is_busy() && !self.clock.is_suspended() {
+        for _ in 0..self.to_start.len() {
+            // Nobody would stop one that is started while the run is.
+            if self.launcher.is_busy() || self.clock.is_suspended() {
+                return;
+            }
             let Some(worker) = self.to_start.pop_front() else { return };
-            self.start(worker);
+            match self.waits_for_room(worker) {
+                true => self.to_start.push_back(worker),
+                false => self.start(worker),
+            }
         }
+    }
+
+    /// One that is started again waits until what its predecessors made has found room: what they leave behind in their
+    /// pipes is taken over at their end, room or not, and must not add up.
+    fn waits_for_room(&self, worker: Worker) -> bool {
+        worker.generation > 1
+            && self.mode(worker.stage) != Mode::Each
+            && self.supervisor.stage(worker.stage).phase == Phase::Running
+            && self.has_blocked_output(worker.stage)
     }
 
     /// Asks the launcher for a worker, or tells the supervisor why not.
@@ -111,7 +126,7 @@ impl RunLoop {
             input_closed: false,
             has_had_all: false,
             is_started: false,
-            idle_since: None,
+            idleness: Idleness::Busy,
             probe,
             given: 0,
         };

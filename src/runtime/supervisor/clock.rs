@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Action, Outcome, Slot, Supervisor, View, Worker};
+use super::{Action, Asked, Outcome, Slot, Supervisor, View, Worker};
 use crate::model::Mode;
 use crate::report::Failure;
 
@@ -38,7 +38,8 @@ impl Supervisor {
         let worker = Worker { stage, rank, generation };
         match slot {
             Slot::Finishing { asked, stop_at: Some(at), .. } if at <= now => {
-                self.ask(stage, rank, asked, now)
+                self.stages[stage].was_made_to_end |= asked == Asked::Unwanted;
+                self.ask(stage, rank, asked, now);
             }
             Slot::Stopping { kill_at, .. } if kill_at <= now => {
                 let grace = humantime::format_duration(self.stages[stage].config.stop.grace);

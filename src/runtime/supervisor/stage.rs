@@ -117,6 +117,9 @@ pub(crate) struct Stage {
     pub(crate) finish_by: Option<Instant>,
     pub(crate) began_at: Option<Instant>,
     pub(crate) ended_at: Option<Instant>,
+    /// Nobody wanted what it made, and its workers did not end by that: they were sent their stop signal. Those who
+    /// depend on it need not care.
+    pub(crate) was_made_to_end: bool,
     started: Vec<bool>,
     pub(crate) start_count: u64,
     pub(crate) restart_count: u64,
@@ -144,6 +147,7 @@ impl Stage {
             finish_by: None,
             began_at: None,
             ended_at: None,
+            was_made_to_end: false,
             started: vec![false; width],
             start_count: 0,
             restart_count: 0,
@@ -159,24 +163,14 @@ impl Stage {
         self.slots.iter().filter(|slot| slot.is_live()).count()
     }
 
-    /// Processes that nobody has asked to end, here or to come.
-    pub(crate) fn staying(&self) -> usize {
-        let stays = |slot: &&Slot| match slot {
-            Slot::Running { .. } | Slot::Starting { asked: None, .. } | Slot::BackingOff { .. } => true,
-            Slot::Starting { asked: Some(_), .. }
-            | Slot::Finishing { .. }
-            | Slot::Stopping { .. }
-            | Slot::Killed { .. }
-            | Slot::Draining { .. }
-            | Slot::Vacant
-            | Slot::Done => false,
-        };
-        self.slots.iter().filter(stays).count()
-    }
-
     /// The process in a slot.
     pub(crate) fn process(&self, rank: usize) -> Option<&Process> {
         self.slots[rank].process()
+    }
+
+    /// Whether a process is in this slot, or on its way, and nobody has asked it to end.
+    pub(crate) fn stays(&self, rank: usize) -> bool {
+        self.slots[rank].is_live() && self.slots[rank].asked().is_none()
     }
 
     /// Whether a process may be started in this slot for a record.

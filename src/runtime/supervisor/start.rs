@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::restarts;
-use super::{Action, Phase, Process, Slot, Supervisor, View, Worker};
+use super::{Action, Asked, Phase, Process, Slot, Supervisor, View, Worker};
 use crate::event::EventKind;
 use crate::model::{Mode, RestartScope};
 
@@ -29,8 +29,11 @@ impl Supervisor {
         stage.count_start(worker.rank, now);
         let id = stage.config.id(worker);
         self.emit(EventKind::WorkerStarted { worker: id, pid });
-        if let Some(asked) = asked {
-            self.ask(worker.stage, worker.rank, asked, now);
+        match asked {
+            // As one that ran already: it learns it when it writes, and that is no failure and no stop.
+            Some(asked @ Asked::Unwanted) => self.finish_slot(worker, asked, now),
+            Some(asked) => self.ask(worker.stage, worker.rank, asked, now),
+            None => {}
         }
     }
 
@@ -81,7 +84,7 @@ impl Supervisor {
             Some(until) => until,
             None => {
                 let (random, answered) = (self.random.f64(), view.answered(worker.stage));
-                let Ok(wait) = stage.restarts.allow(&policy, now, None, answered, random) else {
+                let Ok(wait) = stage.restarts.allow(&policy, 1, now, None, answered, random) else {
                     return self.fail_used_up(worker, reason, now, view);
                 };
                 now + wait.max(LEAST_SHORTAGE)
@@ -117,7 +120,8 @@ impl Supervisor {
         let answered = view.answered(worker.stage);
         let stage = &mut self.stages[worker.stage];
         let policy = stage.config.restart;
-        match stage.restarts.allow(&policy, now, charged, answered, random) {
+        let width = stage.config.pool.max;
+        match stage.restarts.allow(&policy, width, now, charged, answered, random) {
             Ok(backoff) => {
                 stage.restart_count += 1;
                 let id = stage.config.id(worker);
