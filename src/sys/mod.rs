@@ -6,5 +6,7 @@ pub(crate) mod descriptor;
 pub(crate) mod mapping;
 pub(crate) mod message;
 pub(crate) mod reap;
+pub(crate) mod run_folder;
 pub(crate) mod signal;
 pub(crate) mod spawn;
+pub(crate) mod words;

@@ -15,6 +15,7 @@
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
 //! | `ready` | whether workers are ready |
 //! | `settle` | what the cores say is done |
+//! | `shared` | the clients of shared objects |
 //! | `clock` | deadlines that are not the supervisor's |
 //! | `why` | who waits for what |
 //! | `tell` | events, snapshots, the report |
@@ -28,6 +29,7 @@ mod read;
 mod ready;
 mod recipe;
 mod settle;
+mod shared;
 mod start;
 mod stdio;
 mod stream;
@@ -52,6 +54,7 @@ use poller::{Poller, Ready, Token, Tokens};
 pub(crate) use read::LONGEST_LOG_LINE;
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
+use shared::SharedSide;
 use stdio::{Stdin, Stdout};
 use tell::Events;
 pub(crate) use window::{LARGEST_PIPE, ONE_PAGE};
@@ -66,6 +69,7 @@ use crate::ipc::Buffers;
 use crate::model::Mode;
 use crate::process::Launcher;
 use crate::report::{Report, Snapshot};
+use crate::shared::ClientId;
 
 /// What other threads ask of the run.
 #[derive(Debug)]
@@ -91,6 +95,8 @@ enum Target {
     Tap { stage: usize, rank: usize, port: usize },
     Log { stage: usize, rank: usize },
     Notify { stage: usize, rank: usize },
+    SharedListener,
+    SharedClient(ClientId),
 }
 
 /// Whose process it is.
@@ -141,6 +147,8 @@ pub(crate) struct RunLoop {
     opened: HashSet<PathBuf>,
     stdin: Option<Stdin>,
     stdout: Option<Stdout>,
+    /// Where the pipeline declares shared objects.
+    shared: Option<SharedSide>,
     /// To be started as soon as the launcher takes more.
     to_start: VecDeque<Worker>,
     /// Not yet told to the supervisor.
@@ -187,7 +195,7 @@ impl RunLoop {
         let by_worker = || plan.stages.iter().map(|stage| stage.stage.pool.max);
         let stages = plan.stages.len();
         let mut run = Self {
-            names: RunNames { pipeline: plan.name.clone(), run_id },
+            names: RunNames { pipeline: plan.name.clone(), run_id, shared: None },
             began_at: Instant::now(),
             supervisor: Supervisor::new(&plan, fastrand::u64(..)),
             broker,
@@ -210,6 +218,7 @@ impl RunLoop {
             opened: HashSet::new(),
             stdin: None,
             stdout: None,
+            shared: None,
             to_start: VecDeque::new(),
             inputs: VecDeque::new(),
             turns: vec![0; stages],
@@ -227,6 +236,7 @@ impl RunLoop {
             plan: Arc::new(plan),
         };
         run.open_standard()?;
+        run.names.shared = run.open_shared()?;
         Ok(run)
     }
 
@@ -240,11 +250,13 @@ impl RunLoop {
             self.turn(&mut ready);
         }
         let report = self.report();
-        let Self { mut launcher, events, began_at, names, .. } = self;
+        let Self { mut launcher, events, began_at, names, shared, .. } = self;
         // The launcher kills whatever is left, and waits for it; what a killed one leaves is ours to kill.
         if !launcher.end() {
             crate::process::kill_leftovers(&names.run_id);
         }
+        // Its folder goes with it.
+        drop(shared);
         events.end(began_at.elapsed(), &report);
         report
     }
@@ -315,6 +327,8 @@ impl RunLoop {
             Target::Stdin => self.stdin_is_readable(event.token),
             Target::Log { stage, rank } => self.read_log(stage, rank),
             Target::Notify { stage, rank } => self.read_notify(stage, rank),
+            Target::SharedListener => self.accept_shared(),
+            Target::SharedClient(client) => self.hear_shared(client),
             Target::Launcher | Target::Wake => {}
         }
     }

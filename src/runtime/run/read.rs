@@ -30,6 +30,8 @@ impl RunLoop {
             Some(Target::Tap { stage, rank, port }) => self.read_tap(stage, rank, port),
             Some(Target::Stdin) => self.read_stdin(),
             Some(Target::Log { stage, rank }) => self.read_log(stage, rank),
+            Some(Target::SharedListener) => self.accept_shared(),
+            Some(Target::SharedClient(client)) => self.hear_shared(client),
             _ => {}
         }
     }
