@@ -148,6 +148,7 @@ fn is_base64(text: &str) -> bool {
 #[derive(Deserialize)]
 struct Line {
     op: String,
+    id: Option<u64>,
     name: Option<String>,
     protocol: Option<u64>,
     worker: Option<String>,
@@ -162,10 +163,15 @@ struct Line {
 }
 
 impl Request {
-    /// Reads one line.
-    pub(crate) fn read(line: &[u8]) -> Result<Self, Refusal> {
-        let line: Line = serde_json::from_slice(line)
-            .map_err(|error| Refusal::request(&format!("this is no request: {error}")))?;
+    /// Reads one line: the number that its reply shall have, and what is asked.
+    pub(crate) fn read(line: &[u8]) -> (Option<u64>, Result<Self, Refusal>) {
+        match serde_json::from_slice::<Line>(line) {
+            Ok(line) => (line.id, Self::of(line)),
+            Err(error) => (None, Err(Refusal::request(&format!("this is no request: {error}")))),
+        }
+    }
+
+    fn of(line: Line) -> Result<Self, Refusal> {
         match line.op.as_str() {
             "hello" => match line.protocol {
                 Some(VERSION) => {
@@ -276,13 +282,13 @@ impl Answer {
     }
 
     /// The line, with its end.
-    pub(crate) fn line(&self) -> Vec<u8> {
-        let mut line = match self {
-            Self::Done(text) | Self::Memory(text) => format!("{{\"ok\":{text}}}"),
-            Self::Refused(refusal) => serde_json::json!({"error": refusal}).to_string(),
+    pub(crate) fn line(&self, id: Option<u64>) -> Vec<u8> {
+        let id = id.map(|id| format!("\"id\":{id},")).unwrap_or_default();
+        let answer = match self {
+            Self::Done(text) | Self::Memory(text) => format!("\"ok\":{text}"),
+            Self::Refused(refusal) => format!("\"error\":{}", serde_json::json!(refusal)),
         };
-        line.push('\n');
-        line.into_bytes()
+        format!("{{{id}{answer}}}\n").into_bytes()
     }
 }
 
@@ -338,7 +344,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<Request, Refusal> {
-        Request::read(line.as_bytes())
+        Request::read(line.as_bytes()).1
     }
 
     #[test]

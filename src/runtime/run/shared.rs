@@ -58,6 +58,9 @@ struct Connection {
     waits_for_room: bool,
 }
 
+/// A line of a client: the number of the request, and what it asks.
+type Line = (Option<u64>, Result<Request, Refusal>);
+
 /// What came of an attempt to go on with a client.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
@@ -161,7 +164,7 @@ impl SharedSide {
         if self.connections.len() >= self.most_clients {
             let refusal =
                 Refusal::new("too_many", "the run has as many clients of its shared objects as it takes");
-            let _ = stream.write(&Answer::Refused(refusal).line());
+            let _ = stream.write(&Answer::Refused(refusal).line(None));
             return;
         }
         let client = ClientId(self.next_client);
@@ -212,7 +215,7 @@ impl SharedSide {
             }
             if connection.input.len() >= LONGEST_LINE {
                 let refusal = Refusal::request("a request is longer than 1 MiB");
-                let _ = connection.stream.write(&Answer::Refused(refusal).line());
+                let _ = connection.stream.write(&Answer::Refused(refusal).line(None));
                 return Step::Gone;
             }
             if has_read {
@@ -228,10 +231,10 @@ impl SharedSide {
         }
     }
 
-    fn obey(&mut self, client: ClientId, request: Result<Request, Refusal>, lent: &mut Loop<'_>) {
+    fn obey(&mut self, client: ClientId, (id, request): Line, lent: &mut Loop<'_>) {
         let replies = match request {
-            Ok(request) => self.arbiter.request(client, request, Instant::now()),
-            Err(refusal) => vec![Reply { to: client, answer: Answer::Refused(refusal) }],
+            Ok(request) => self.arbiter.request(client, id, request, Instant::now()),
+            Err(refusal) => vec![Reply { to: client, id, answer: Answer::Refused(refusal) }],
         };
         self.deliver(replies, lent);
     }
@@ -244,10 +247,10 @@ impl SharedSide {
 
     fn write_all(&mut self, replies: Vec<Reply>, lent: &mut Loop<'_>) -> Vec<ClientId> {
         let mut gone = Vec::new();
-        for Reply { to, answer } in replies {
+        for Reply { to, id, answer } in replies {
             let Some(connection) = self.connections.get_mut(&to) else { continue };
             connection.owes_memory |= matches!(answer, Answer::Memory(_)) && self.memory.is_some();
-            connection.output.extend(answer.line());
+            connection.output.extend(answer.line(id));
             if connection.flush(self.memory.as_ref(), lent.poller).is_err() {
                 gone.push(to);
             }
@@ -282,7 +285,7 @@ impl SharedSide {
 
 impl Connection {
     /// The next whole line.
-    fn take_line(&mut self) -> Option<Result<Request, Refusal>> {
+    fn take_line(&mut self) -> Option<Line> {
         let rest = &self.input[self.obeyed..];
         match memchr::memchr(b'\n', rest) {
             Some(end) => {

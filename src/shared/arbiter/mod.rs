@@ -45,6 +45,8 @@ pub(crate) struct ClientId(pub(crate) u64);
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reply {
     pub(crate) to: ClientId,
+    /// The number of the request.
+    pub(crate) id: Option<u64>,
     pub(crate) answer: Answer,
 }
 
@@ -58,6 +60,7 @@ struct Client {
 #[derive(Debug, Clone, Copy)]
 struct Wait {
     object: usize,
+    id: Option<u64>,
     since: Instant,
     until: Option<Instant>,
 }
@@ -106,6 +109,8 @@ pub(crate) struct Arbiter {
     deadlines: BTreeSet<(Instant, ClientId)>,
     crew: Crew,
     replies: Vec<Reply>,
+    /// The number of the request that is being answered.
+    id: Option<u64>,
 }
 
 impl Arbiter {
@@ -129,6 +134,7 @@ impl Arbiter {
             deadlines: BTreeSet::new(),
             crew: Crew::new(workers),
             replies: Vec::new(),
+            id: None,
         }
     }
 
@@ -139,9 +145,16 @@ impl Arbiter {
 
     /// A client asks for something.
     #[must_use = "somebody waits for these"]
-    pub(crate) fn request(&mut self, client: ClientId, request: Request, now: Instant) -> Vec<Reply> {
+    pub(crate) fn request(
+        &mut self,
+        client: ClientId,
+        id: Option<u64>,
+        request: Request,
+        now: Instant,
+    ) -> Vec<Reply> {
+        self.id = id;
         if let Some(answer) = self.answer(client, request, now) {
-            self.reply(client, answer);
+            self.reply(client, id, answer);
         }
         std::mem::take(&mut self.replies)
     }
@@ -185,7 +198,7 @@ impl Arbiter {
                 _ => Answer::value(false),
             };
             self.leave(client, wait.object, &format!("{who} has waited as long as it wanted to"));
-            self.reply(client, answer);
+            self.reply(client, wait.id, answer);
         }
         std::mem::take(&mut self.replies)
     }
@@ -212,8 +225,8 @@ impl Arbiter {
         std::mem::take(&mut self.replies)
     }
 
-    fn reply(&mut self, to: ClientId, answer: Answer) {
-        self.replies.push(Reply { to, answer });
+    fn reply(&mut self, to: ClientId, id: Option<u64>, answer: Answer) {
+        self.replies.push(Reply { to, id, answer });
     }
 
     /// `None`: it has to wait, or was answered already.
@@ -273,7 +286,7 @@ impl Arbiter {
             barrier.take_out(client);
         }
         self.leave(client, wait.object, &format!("{who} does not wait any longer"));
-        self.reply(client, Answer::refused("cancelled", "the wait was cancelled"));
+        self.reply(client, wait.id, Answer::refused("cancelled", "the wait was cancelled"));
     }
 
     /// A client does not wait for this object any more, and got nothing of it. `why`: a barrier breaks.
@@ -293,8 +306,8 @@ impl Arbiter {
         let Object { name, state: State::Barrier(barrier) } = &mut self.objects[object] else { return };
         let answer = broken(name, why);
         for client in barrier.break_since(why) {
-            self.end_wait(client);
-            self.reply(client, answer.clone());
+            let id = self.end_wait(client);
+            self.reply(client, id, answer.clone());
         }
     }
 
@@ -304,15 +317,20 @@ impl Arbiter {
         }
     }
 
-    fn end_wait(&mut self, client: ClientId) {
-        if let Some(wait) = self.clients.get_mut(&client).and_then(|client| client.waits.take()) {
-            self.forget_deadline(client, wait);
+    /// The number of the request that waited, or of that which never had to.
+    fn end_wait(&mut self, client: ClientId) -> Option<u64> {
+        match self.clients.get_mut(&client).and_then(|client| client.waits.take()) {
+            Some(wait) => {
+                self.forget_deadline(client, wait);
+                wait.id
+            }
+            None => self.id,
         }
     }
 
     fn granted(&mut self, client: ClientId) {
-        self.end_wait(client);
-        self.reply(client, Answer::value(true));
+        let id = self.end_wait(client);
+        self.reply(client, id, Answer::value(true));
     }
 
     fn begin_wait(&mut self, client: ClientId, object: usize, patience: Patience, now: Instant) {
@@ -322,7 +340,7 @@ impl Arbiter {
             Patience::For(time) => now.checked_add(time),
         };
         if let Some(state) = self.clients.get_mut(&client) {
-            state.waits = Some(Wait { object, since: now, until });
+            state.waits = Some(Wait { object, id: self.id, since: now, until });
         }
         self.deadlines.extend(until.map(|at| (at, client)));
     }
@@ -374,8 +392,8 @@ impl Arbiter {
             (State::Barrier(barrier), Op::Reset) => {
                 let answer = broken(&name, "it was reset");
                 for other in barrier.reset() {
-                    self.end_wait(other);
-                    self.reply(other, answer.clone());
+                    let id = self.end_wait(other);
+                    self.reply(other, id, answer.clone());
                 }
                 Answer::value(Json::Null)
             }
@@ -434,8 +452,8 @@ impl Arbiter {
             Arrived::Broken(why) => Some(broken(name, &why)),
             Arrived::Complete(all) => {
                 for (index, other) in all.into_iter().enumerate() {
-                    self.end_wait(other);
-                    self.reply(other, Answer::value(index));
+                    let id = self.end_wait(other);
+                    self.reply(other, id, Answer::value(index));
                 }
                 None
             }

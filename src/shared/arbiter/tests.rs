@@ -38,14 +38,14 @@ impl Talk {
         let mut talk = Self { arbiter: Arbiter::new(&objects(), crew()), now: Instant::now() };
         for client in 1..=4 {
             let hello = Request::Hello { worker: format!("w/{client}"), pid: 0 };
-            assert_eq!(talk.arbiter.request(ClientId(client), hello, talk.now).len(), 1);
+            assert_eq!(talk.arbiter.request(ClientId(client), None, hello, talk.now).len(), 1);
         }
         talk
     }
 
     fn on(&mut self, client: u64, name: &str, op: Op) -> Vec<(u64, Answer)> {
         let request = Request::On { name: name.to_owned(), op };
-        said(self.arbiter.request(ClientId(client), request, self.now))
+        said(self.arbiter.request(ClientId(client), None, request, self.now))
     }
 
     fn gone(&mut self, client: u64) -> Vec<(u64, Answer)> {
@@ -226,9 +226,9 @@ fn in_a_run_of_fewer_workers_than_parties_a_worker_may_come_several_times() {
     let workers = BTreeSet::from(["only".to_owned()]);
     let mut arbiter = Arbiter::new(&objects(), workers.clone());
     let hello = Request::Hello { worker: "only".to_owned(), pid: 0 };
-    let _ = arbiter.request(ClientId(1), hello, Instant::now());
+    let _ = arbiter.request(ClientId(1), None, hello, Instant::now());
     let wait = Request::On { name: "round".to_owned(), op: Op::Wait(FOREVER) };
-    assert_eq!(arbiter.request(ClientId(1), wait, Instant::now()), []);
+    assert_eq!(arbiter.request(ClientId(1), None, wait, Instant::now()), []);
     assert_eq!(arbiter.set_crew(workers), []);
 }
 
@@ -250,7 +250,7 @@ fn a_client_waits_for_one_thing_at_a_time_and_may_give_up() {
     let _ = talk.on(1, "screen", Op::Acquire(FOREVER));
     let _ = talk.on(2, "screen", Op::Acquire(FOREVER));
     assert_eq!(codes(&talk.on(2, "go", Op::Set)), [(2, "busy")]);
-    let cancelled = said(talk.arbiter.request(ClientId(2), Request::Cancel, talk.now));
+    let cancelled = said(talk.arbiter.request(ClientId(2), None, Request::Cancel, talk.now));
     assert_eq!(codes(&cancelled), [(2, "cancelled"), (2, "ok")]);
     assert_eq!(talk.on(1, "screen", Op::Release), [done(1)]);
 }
@@ -452,7 +452,7 @@ fn act(talk: &mut Talk, known: &mut Known, act: &Act) {
         Act::WaitBarrier(client, time) => (client, "round", Op::Wait(time.map_or(FOREVER, millis))),
         Act::Reset(client) => (client, "round", Op::Reset),
         Act::Cancel(client) => {
-            let replies = said(talk.arbiter.request(ClientId(client), Request::Cancel, talk.now));
+            let replies = said(talk.arbiter.request(ClientId(client), None, Request::Cancel, talk.now));
             let mut own = 0;
             for (to, answer) in &replies {
                 match known.waits.contains_key(to) {
@@ -470,7 +470,7 @@ fn act(talk: &mut Talk, known: &mut Known, act: &Act) {
                 known.hear(to, &answer, talk.now);
             }
             let hello = Request::Hello { worker: format!("w/{client}"), pid: 0 };
-            let _ = talk.arbiter.request(ClientId(client), hello, talk.now);
+            let _ = talk.arbiter.request(ClientId(client), None, hello, talk.now);
             return;
         }
         Act::Pass(time) => {
@@ -519,7 +519,7 @@ proptest! {
     fn whatever_comes_nothing_is_held_twice_and_nobody_is_forgotten_or_overtaken(sequence in acts()) {
         let mut talk = Talk::new();
         let hello = Request::Hello { worker: "w/5".to_owned(), pid: 0 };
-        let _ = talk.arbiter.request(ClientId(5), hello, talk.now);
+        let _ = talk.arbiter.request(ClientId(5), None, hello, talk.now);
         let mut known = Known::default();
         for step in &sequence {
             act(&mut talk, &mut known, step);

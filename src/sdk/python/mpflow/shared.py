@@ -38,6 +38,7 @@ from threading import BrokenBarrierError
 _VARIABLE = "MPFLOW_SHARED"
 _PROTOCOL = 1
 _LONGEST_LINE = 1 << 20
+_WHOLE = 2048  # what is no longer goes through a socket as a whole, or not at all
 _WORD = 8
 _CODES = {"i64": "q", "u64": "Q", "f64": "d", "bool": "Q"}
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
@@ -56,9 +57,9 @@ class _Connection:
     def __init__(self, path, register):
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._unread = b""
-        # Requests sent and replies heard, and the last reply: what a signal's handler interrupts is known by them.
-        self._sent = self._heard = 0
-        self._last = b""
+        # The number of the last request, and the last reply: what a signal's handler interrupts is known by them.
+        self._id = 0
+        self._last = b"{}"
         # First of all: a fork in another thread must know it.
         register(self)
         try:
@@ -75,18 +76,21 @@ class _Connection:
 
     def call(self, request):
         """Sends a request and waits for its reply."""
+        self._id += 1
+        request["id"] = self._id
         text = _json.dumps(request, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         line = text.encode("utf-8", "surrogatepass") + b"\n"
         if len(line) > _LONGEST_LINE:
             raise ValueError(f"a request to the run is at most {_LONGEST_LINE} bytes long, and this is {len(line)}")
-        self._send(line)
         try:
+            self._send(line)
             return self._reply()
         except (_Lost, _Refused):
             raise
         except BaseException:
-            # A signal's handler has raised, as Ctrl-C does. Its reply is still to come and would be taken for the next.
-            self._give_up(request)
+            # A signal's handler has raised, as Ctrl-C does. The reply may be still to come, and would be taken for the
+            # next one's.
+            self._give_up(request, len(line))
             raise
 
     def call_for_memory(self):
@@ -100,13 +104,8 @@ class _Connection:
     def _send(self, line):
         try:
             self._socket.sendall(line)
-            self._sent += 1
         except OSError as error:
             self._lost(error)
-        except BaseException:
-            # How much of it has gone is not known.
-            self.close()
-            raise
 
     def _reply(self):
         line = self._line()
@@ -120,9 +119,7 @@ class _Connection:
         while True:
             end = self._unread.find(b"\n")
             if end >= 0:
-                # Straight on, without a call: no handler of a signal comes in between.
                 self._last, self._unread = self._unread[:end], self._unread[end + 1 :]
-                self._heard += 1
                 return self._last
             try:
                 data = self._socket.recv(65536)
@@ -132,16 +129,21 @@ class _Connection:
                 self._lost("the run has closed it")
             self._unread += data
 
-    def _give_up(self, request):
-        """Ends a wait, so that the connection can be used again and what it holds stays held."""
+    def _give_up(self, request, length):
+        """Ends a wait, so that the connection can be used again and what it holds stays held. Whether the request has gone,
+        and whether its reply has come, is not known: the reply to `cancel` comes after it in any case."""
         try:
-            was_heard = self._heard == self._sent
-            reply = self._last
-            self._send(b'{"op":"cancel"}\n')
-            if not was_heard:
-                reply = self._line()
-            self._line()
-            was_granted = _json.loads(reply).get("ok") is True
+            if length > _WHOLE:
+                raise ValueError("a part of it may have gone")
+            asked, self._id = self._id, self._id + 1
+            reply = _json.loads(self._last)
+            self._send(b'{"op":"cancel","id":%d}\n' % self._id)
+            while True:
+                later = _json.loads(self._line())
+                if later["id"] == self._id:
+                    break
+                reply = later
+            was_granted = reply.get("id") == asked and reply.get("ok") is True
             if was_granted and request["op"] == "acquire":
                 self.call({"op": "release", "name": request["name"]})
         except BaseException:
