@@ -5,6 +5,7 @@ mod idle;
 mod map;
 mod pipe;
 mod pool;
+mod shared;
 mod whole;
 
 use crate::contest::Row;
@@ -22,6 +23,10 @@ pub(crate) fn all() -> Vec<Row> {
         Row { name: "each, /bin/true for every line", make: each::captured },
         Row { name: "each, /bin/true, nothing captured", make: each::uncaptured },
         Row { name: "whole run of two tiny stages", make: whole::tiny },
+        Row { name: "shared lock, acquired and released", make: shared::lock },
+        Row { name: "shared lock, two that want it", make: shared::contended_lock },
+        Row { name: "shared value, add", make: shared::value },
+        Row { name: "shared value, two that add", make: shared::contended_value },
         Row { name: "memory, 2 idle workers", make: idle::two },
         Row { name: "memory, 100 idle workers", make: idle::hundred },
     ]
