@@ -50,11 +50,11 @@ pub enum Outcome {
     },
 }
 
-/// Why a stage failed.
+/// Why a stage failed, or the run as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// Which stage.
-    pub stage: String,
+    /// Which stage. `None` where it was none: the process that starts all workers was killed.
+    pub stage: Option<String>,
     /// The worker whose end was the cause, where one was.
     pub worker: Option<String>,
     /// How that worker ended, as Python writes it.

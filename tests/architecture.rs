@@ -1,4 +1,4 @@
-//! Imports point downwards only: the picture in the style guide, kept by a test.
+//! Imports point downwards only: the picture in the style guide, kept by a test. And one clock for all deadlines.
 //!
 //! ```text
 //! 4  engine  lib  unsupported
@@ -196,6 +196,31 @@ fn a_module_imports_only_from_smaller_layers() {
         }
     }
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+/// Files of the runtime that read the machine's clock, and what for. All others ask the run's, which stands still while
+/// the run is suspended.
+const REAL_TIME: [&str; 4] = [
+    // That clock.
+    "run/time.rs",
+    // What is told of the run: since when it runs, and how often news are sent.
+    "run/mod.rs",
+    "run/tell.rs",
+    // When a thread that probes began to look.
+    "run/ready.rs",
+];
+
+#[test]
+fn a_deadline_of_the_run_is_a_moment_of_its_own_clock() {
+    let runtime = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/runtime");
+    let mut paths = Vec::new();
+    rust_files(&runtime, &mut paths);
+    for path in paths.iter().filter(|path| !REAL_TIME.iter().any(|file| path.ends_with(file))) {
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let reads = ["Instant::now", ".elapsed("].iter().any(|call| without_comments(code).contains(call));
+        assert!(!reads || path.ends_with("tests.rs"), "{} reads the machine's clock", path.display());
+    }
 }
 
 #[test]

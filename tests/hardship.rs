@@ -33,12 +33,11 @@ fn a_storm_of_signals_changes_nothing() {
           map: {command: cat, mode: map, ordered: true}
         edges: [{queue: numbers -> copy -> map -> stdout}]";
     let run = Scenario::new(pipeline).start();
-    let (engine, launcher) = (run.pid(), run.launcher_pid());
-    // The engine is our child and its number ours until `finish`; the launcher's is looked at again each time.
+    let (guardian, launcher) = (run.guardian_pid(), run.launcher_pid());
+    // The launcher's number is looked at again each time: the run may have ended.
     for _ in 0..300 {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(engine), Signal::SIGWINCH);
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(engine), Signal::SIGCONT);
-        if is_alive(engine) && support::children(engine).contains(&launcher) {
+        run.signal(Signal::SIGWINCH).signal(Signal::SIGCONT);
+        if is_alive(guardian) && support::children(guardian).contains(&launcher) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(launcher), Signal::SIGCHLD);
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(launcher), Signal::SIGTERM);
         }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use support::{Scenario, Signal, cpu_ticks};
 
-/// Prints the peak of the engine's memory in KiB: the engine is the parent of a worker's parent.
+/// Prints the peak of the engine's memory in KiB: the engine is the parent of the guardian, and that of the
+/// launcher, which is the parent of a worker.
 const PEAK: &str = "
 launcher=$PPID
-engine=$(sed 's/.*) //' /proc/$launcher/stat | cut -d ' ' -f 2)
+guardian=$(sed 's/.*) //' /proc/$launcher/stat | cut -d ' ' -f 2)
+engine=$(sed 's/.*) //' /proc/$guardian/stat | cut -d ' ' -f 2)
 sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$engine/status
 ";
 

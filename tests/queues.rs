@@ -92,6 +92,35 @@ fn several_queues_into_one_port_merge() {
 }
 
 #[test]
+fn a_file_on_standard_input_arrives_whole_and_in_order() {
+    let pipeline = "
+        stages: {copy: {command: cat}}
+        edges: [{queue: stdin -> copy -> stdout}]";
+    let text = numbers(500_000) + "no newline";
+    let run = Scenario::new(pipeline).file("in", &text).stdin_from("in").run().succeeded().wrote(text);
+    assert_eq!(run.edge("stdin -> copy")["delivered"], 500_001);
+    let run = Scenario::new(pipeline).file("in", "").stdin_from("in").run().succeeded().wrote("");
+    assert_eq!(run.edge("stdin -> copy")["in"], 0);
+}
+
+#[test]
+fn a_file_without_end_on_standard_input_ends_with_its_only_reader() {
+    let pipeline = "
+        stages: {few: {command: 'head -c 3 | wc -c'}}
+        edges: [{queue: stdin -> few, format: nul}, {queue: few -> stdout}]";
+    Scenario::new(pipeline).stdin_from("/dev/zero").run().succeeded().wrote("3\n");
+}
+
+#[test]
+fn what_cannot_be_read_on_standard_input_fails_the_stage_that_it_feeds() {
+    let pipeline = "
+        stages: {copy: {command: cat}}
+        edges: [{queue: stdin -> copy -> stdout}]";
+    // A folder can be opened, and not read.
+    Scenario::new(pipeline).stdin_from("/").run().ended(1).said(["cannot read standard input"]);
+}
+
+#[test]
 fn a_last_line_without_a_newline_is_a_record_and_keeps_its_bytes() {
     let pipeline = "
         stages: {copy: {command: cat}}

@@ -33,9 +33,10 @@ pub fn init() {
     IS_INITIALISED.store(true, Ordering::Release);
 }
 
-/// Makes this process the parent of what a run leaves behind when its launcher is killed, so that it finds all of that
-/// and ends it. For programs that start no processes of their own, as `mpflow` itself is: in others it would end
-/// theirs too.
+/// Makes this process the parent of what a run leaves behind when both its launcher and the launcher's guardian are
+/// killed, so that it finds all of that and ends it; without this it finds what has the run's id in its
+/// environment. For programs that start no processes of their own, as `mpflow` itself is: in others it would
+/// end theirs too.
 ///
 /// # Errors
 ///
@@ -128,7 +129,8 @@ impl Run {
         self.ask(Control::Stop(level));
     }
 
-    /// Stops (`true`) or continues (`false`) all workers, as SIGTSTP and SIGCONT do. Returns when they were sent.
+    /// Stops (`true`) or continues (`false`) all workers, as SIGTSTP and SIGCONT do. Returns when they were sent. All
+    /// deadlines of the run stand still meanwhile, and nothing is started. [`Run::stop`] continues them too.
     pub fn pause(&self, paused: bool) {
         let (done, is_done) = bounded(1);
         if self.ask(Control::Pause(paused, done)) {

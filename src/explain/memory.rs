@@ -8,17 +8,17 @@
 //! A record longer than 64 KiB grows where it is, by half of what is there already.
 //!
 //! Every place is counted as full at the same time. That takes consumers that stand still at the worst moment, so
-//! that a run seldom comes near the sum; but it does not exceed it while three things are so: a `map` worker does not
-//! take more into its own memory than the record that it works on; its results are about as long as its records;
-//! and the workers of a `stream` pool are about equally fast, since what is remembered of a slow one's pipe may be
-//! single records of many buffers.
+//! that a run seldom comes near the sum; but it does not exceed it while two things are so: a `map` worker does not
+//! take more into its own memory than the record that it works on, and its results are about as long as its records.
 
 use crate::explanation::{Holds, Memory, MemoryPart};
 use crate::graph::{Plan, PortPlan, QueuePlan, StagePlan};
 use crate::ipc::{BUFFER_BYTES, KEPT_BUFFERS, SHORT_TAIL_BYTES, WORTH_SHARING_BYTES};
 use crate::model::{Mode, STDIN, STDOUT, SharedKind};
 use crate::runtime::broker::{BLOCK_COST_BYTES, MAX_AHEAD, MAX_DELAYED_BYTES, MAX_HELD_BACK_BYTES};
-use crate::runtime::run::{IN_MEMORY_BYTES, LARGEST_PIPE, LEASE_BYTES, LONGEST_LOG_LINE, TAIL_BYTES};
+use crate::runtime::run::{
+    IN_MEMORY_BYTES, LARGEST_PIPE, LEASE_BYTES, LONGEST_LOG_LINE, READS_AHEAD, TAIL_BYTES,
+};
 
 use super::needs::{ENGINE, has_log};
 use crate::shared::{LONGEST_LINE, Layout, MOST_DICT_BYTES};
@@ -234,7 +234,9 @@ fn of_standard_streams(plan: &Plan, parts: &mut Vec<MemoryPart>) {
     let from_stdin = plan.queues.iter().filter(|queue| queue.from.is_none());
     if let Some(record) = from_stdin.map(|queue| queue.options.max_record).min() {
         parts.push(part(STDIN, Holds::Unfinished, 1, Both::of(record, unfinished), &["max_record"]));
-        parts.push(part(STDIN, Holds::Read, 1, Both::of(record, block), &["max_record"]));
+        // One waits for room, others to be taken of a thread that reads a file, and one is in the making there.
+        let reads = READS_AHEAD as u64 + 2;
+        parts.push(part(STDIN, Holds::Read, reads, Both::of(record, block), &["max_record"]));
     }
     let to_stdout = plan.queues.iter().filter(|queue| queue.to.is_none());
     if let Some(record) = to_stdout.map(|queue| queue.options.max_record).max() {

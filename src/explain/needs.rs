@@ -12,8 +12,8 @@ const BASE_DESCRIPTORS: u64 = 32;
 /// Of a run with shared objects: its folder, its socket, its memory.
 const SHARED_DESCRIPTORS: u64 = 3;
 
-/// The engine and its launcher.
-const OWN_PROCESSES: u64 = 2;
+/// The engine, its launcher and the launcher's guardian.
+const OWN_PROCESSES: u64 = 3;
 
 /// Pages of a pipe that nobody has resized, pipe(7).
 const DEFAULT_PAGES: u64 = 16;

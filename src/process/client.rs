@@ -1,11 +1,12 @@
 //! The engine's side of the launcher.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
@@ -26,7 +27,8 @@ pub(crate) enum Notification {
     Exited { id: u64, exit: Exit, usage: Usage },
     /// Its whole group has ended.
     GroupEnded { id: u64 },
-    /// The launcher is gone, and the kernel has killed the workers with it.
+    /// The launcher is gone. The kernel has killed the workers with it, and its guardian the rest, unless that was killed
+    /// as well.
     Lost,
 }
 
@@ -38,6 +40,7 @@ struct Unsent {
 
 /// The process that starts, signals and reaps workers. Dropping it kills them all.
 pub(crate) struct Launcher {
+    /// The guardian, which is the launcher's parent.
     process: Child,
     socket: OwnedFd,
     unsent: VecDeque<Unsent>,
@@ -112,8 +115,9 @@ impl Launcher {
             match message::send(self.socket.as_fd(), &next.bytes, &raw, false) {
                 Ok(()) => drop(self.unsent.pop_front()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The launcher is gone; its end of the socket tells so when it is read.
-                Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {
+                // The launcher is gone, perhaps with requests that it had not read; its end of the socket tells so when
+                // it is read.
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                     self.unsent.clear();
                     return Ok(());
                 }
@@ -145,9 +149,21 @@ impl Launcher {
 }
 
 impl Launcher {
-    /// Ends it: it kills what there is, waits for that, and ends. `false`: it was killed, and has not done so.
+    /// Ends it: it kills what there is, waits for that, and ends. `false`: its guardian was killed, so that something
+    /// may be left if it was killed too.
     pub(crate) fn end(&mut self) -> bool {
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+        // The other end is closed when both are gone. What is still told is read, so that nobody waits for room.
+        loop {
+            let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut polled, PollTimeout::NONE);
+            match message::receive(self.socket.as_fd(), &mut self.buffer) {
+                Ok((0, _)) => break,
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(_) => break,
+            }
+        }
         self.process.wait().is_ok_and(|status| status.success())
     }
 }

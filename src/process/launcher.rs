@@ -6,15 +6,19 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, kill, killpg, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, killpg, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use super::guardian;
 use super::protocol::{
     ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, Reader, SIGNAL, START, START_IN_FILE, StartFailure,
 };
+use super::sweep::kill_descendants;
 use crate::model::{Exit, Usage};
+use crate::sys::fork::{Fork, fork};
 use crate::sys::reap::Children;
 use crate::sys::{descriptor, message, reap, spawn};
 
@@ -29,11 +33,53 @@ pub(crate) fn become_launcher_if_asked() {
     if args.next().is_none_or(|name| name != LAUNCHER_NAME) || args.next().is_some() {
         return;
     }
-    // The socket came as standard input, the one way that needs no number to be agreed upon.
-    let Some(mut launcher) = Server::new() else { std::process::exit(1) };
-    launcher.run();
-    launcher.kill_everything();
+    let Some((socket, null)) = take_socket() else { std::process::exit(1) };
+    match fork() {
+        Ok(Fork::Parent(launcher)) => guardian::guard(launcher, &socket),
+        // Where no process can be made for it, there is one guard less, and a run all the same.
+        Ok(Fork::Child) | Err(_) => {
+            let Some(mut launcher) = Server::new(socket, null) else { std::process::exit(1) };
+            launcher.run();
+            kill_descendants(&launcher.signals);
+        }
+    }
     std::process::exit(0);
+}
+
+/// What the launcher and its guardian have in common: the socket, which came as standard input, the one way that needs
+/// no number to be agreed upon, and `/dev/null` in its place.
+fn take_socket() -> Option<(OwnedFd, OwnedFd)> {
+    let stdin = std::io::stdin();
+    let socket = descriptor::copy_above(stdin.as_fd(), 3).ok()?;
+    let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").ok()?.into();
+    for standard in 0..2 {
+        descriptor::place_at(null.as_fd(), standard).ok()?;
+    }
+    descriptor::close_all_on_exec().ok()?;
+    reset_dispositions();
+    // Everything is blocked, so that nobody's stray SIGTERM takes the workers' guardians away; the workers
+    // get an empty mask.
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).ok()?;
+    stand_alone()?;
+    Some((socket, null))
+}
+
+/// A session of its own: no terminal, whose Ctrl-C would reach it, and none for the workers. And all that is
+/// orphaned below comes to this process.
+fn stand_alone() -> Option<()> {
+    match nix::unistd::setsid() {
+        // It leads one already.
+        Ok(_) | Err(Errno::EPERM) => {}
+        Err(_) => return None,
+    }
+    nix::sys::prctl::set_child_subreaper(true).ok()
+}
+
+/// Tells of children that have ended.
+pub(super) fn ended_children() -> nix::Result<SignalFd> {
+    let mut ended = SigSet::empty();
+    ended.add(NixSignal::SIGCHLD);
+    SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
 /// Between two looks at groups whose leader has ended: at first, and at most.
@@ -70,24 +116,10 @@ struct Server {
 const PATIENCE_MS: u8 = 5;
 
 impl Server {
-    fn new() -> Option<Self> {
-        let stdin = std::io::stdin();
-        let socket = descriptor::copy_above(stdin.as_fd(), 3).ok()?;
-        let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").ok()?.into();
-        for standard in 0..2 {
-            descriptor::place_at(null.as_fd(), standard).ok()?;
-        }
-        descriptor::close_all_on_exec().ok()?;
-        // A session of its own: no terminal, whose Ctrl-C would reach it, and none for the workers.
-        nix::unistd::setsid().ok()?;
-        nix::sys::prctl::set_child_subreaper(true).ok()?;
-        reset_dispositions();
-        // Everything is blocked, so that nobody's stray SIGTERM takes the workers' guardian away; the workers
-        // get an empty mask.
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).ok()?;
-        let mut ended = SigSet::empty();
-        ended.add(NixSignal::SIGCHLD);
-        let signals = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok()?;
+    fn new(socket: OwnedFd, null: OwnedFd) -> Option<Self> {
+        // Neither comes with a fork from a guardian.
+        stand_alone()?;
+        let signals = ended_children().ok()?;
         Some(Self {
             socket,
             signals,
@@ -288,56 +320,6 @@ impl Server {
         self.is_urgent = false;
         sent
     }
-
-    /// Kills every process that the run started, and those that these started, wherever they have gone: all that
-    /// lose their parent become children of this subreaper. Ends when there are none.
-    fn kill_everything(&mut self) {
-        loop {
-            for &group in self.workers.keys() {
-                let _ = killpg(Pid::from_raw(group), NixSignal::SIGKILL);
-            }
-            for pid in children() {
-                let _ = kill(Pid::from_raw(pid), NixSignal::SIGKILL);
-            }
-            loop {
-                match reap::look_at_all() {
-                    Children::Ended(pid) => {
-                        reap::reap(pid);
-                        if reap::look_at_group(pid) == Children::None {
-                            self.workers.remove(&pid);
-                        }
-                    }
-                    Children::Alive => break,
-                    Children::None => return,
-                }
-            }
-            let mut polled = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            // A child that dies between the look and the wait has left its signal; the bound is for one whose
-            // parent we could not yet see.
-            let _ = poll(&mut polled, 20u8);
-            while let Ok(Some(_)) = self.signals.read_signal() {}
-        }
-    }
-}
-
-/// This process's children, as the kernel lists them.
-fn children() -> Vec<i32> {
-    let pid = std::process::id();
-    if let Ok(list) = std::fs::read_to_string(format!("/proc/self/task/{pid}/children")) {
-        return list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-    }
-    // A kernel without CONFIG_PROC_CHILDREN: look at everybody's parent.
-    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
-    processes
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|other| parent_of(*other) == i32::try_from(pid).ok())
-        .collect()
-}
-
-/// Field 4 of `/proc/PID/stat`; the name before it may hold anything, so count from its last parenthesis.
-pub(super) fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
 }
 
 /// What this process ignores, its workers would ignore too: SIGPIPE, which Rust programs ignore, most of all.

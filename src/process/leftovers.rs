@@ -1,4 +1,4 @@
-//! What is left of a run whose launcher was killed.
+//! What is left of a run whose launcher was killed, and the launcher's guardian before it.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -9,10 +9,10 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
-use super::launcher::parent_of;
+use super::family::{children, parent_of, processes};
 
-/// Set where all that loses its parent comes to this process when there is no launcher: the children that it had
-/// before, of the program that it was until its `exec`.
+/// Set where all that loses its parent comes to this process when there is neither launcher nor guardian: the children
+/// that it had before, of the program that it was until its `exec`.
 static ADOPTS_BESIDE: OnceLock<Vec<i32>> = OnceLock::new();
 
 /// A kill takes effect within this time, or never.
@@ -27,8 +27,7 @@ const CLEAN_LOOKS: u32 = 3;
 /// Makes orphans of this process's descendants its children, so that [`kill_leftovers`] finds those too that tell
 /// by nothing else whose they are.
 pub(crate) fn adopt_orphans() -> nix::Result<()> {
-    let own = i32::try_from(std::process::id()).ok();
-    let before = processes().filter(|&pid| parent_of(pid) == own).collect();
+    let before = children();
     nix::sys::prctl::set_child_subreaper(true)?;
     let _ = ADOPTS_BESIDE.set(before);
     Ok(())
@@ -70,11 +69,6 @@ fn kill_once(mark: &[u8]) -> bool {
         }
     }
     found
-}
-
-fn processes() -> impl Iterator<Item = i32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 fn has_mark(pid: i32, mark: &[u8]) -> bool {

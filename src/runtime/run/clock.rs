@@ -14,8 +14,11 @@ const IDLE: Duration = Duration::from_secs(5);
 const STUCK: Duration = Duration::from_secs(5);
 
 impl RunLoop {
-    /// When the loop has something to do though nothing happens.
+    /// When, by the run's clock, the loop has something to do though nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.clock.is_suspended() {
+            return None;
+        }
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
         let closed_early = self.closed_early.iter().map(|&(_, at)| at).min();
         let others = [
@@ -67,7 +70,10 @@ impl RunLoop {
 
     /// Does what is due.
     pub(super) fn keep_time(&mut self) {
-        let now = Instant::now();
+        if self.clock.is_suspended() {
+            return;
+        }
+        let now = self.clock.now();
         self.watch_movement(now);
         self.keep_shared_time(now);
         let is_due = |&mut (_, at): &mut (Worker, Instant)| at <= now;

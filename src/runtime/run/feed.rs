@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 
 use super::poller::Token;
-use crate::ipc::{Block, Framing};
+use crate::ipc::{Block, Framing, WORTH_SHARING_BYTES};
 use crate::sys::descriptor;
 
 /// Blocks written by one call at most; more than the kernel's fast path for `writev` gains nothing.
@@ -173,8 +173,11 @@ impl Feed {
         if self.keep_bytes == 0 {
             return;
         }
-        self.delivered_bytes += block.len();
-        self.delivered.push_back((queue, block));
+        // A little of each of many reads must not hold all their buffers, for as long as a slow worker takes.
+        let data =
+            if block.len() < WORTH_SHARING_BYTES { Bytes::copy_from_slice(&block.data) } else { block.data };
+        self.delivered_bytes += data.len();
+        self.delivered.push_back((queue, Block { data, ..block }));
         while let Some((_, first)) = self.delivered.front() {
             if self.delivered_bytes - first.len() < self.keep_bytes {
                 break;

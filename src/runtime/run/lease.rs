@@ -1,7 +1,5 @@
 //! Leased records for `map` and `each` workers, and what they answer.
 
-use std::time::Instant;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::json;
 
@@ -101,7 +99,7 @@ impl RunLoop {
         if !gave {
             return;
         }
-        let now = Instant::now();
+        let now = self.clock.now();
         if held == 0 {
             window.begins(now);
             first_lease.get_or_insert(now);
@@ -141,7 +139,7 @@ impl RunLoop {
             return;
         }
         let records = block.records;
-        window.answered(records, Instant::now());
+        window.answered(records, self.clock.now());
         *answered += records;
         let total = *answered;
         match self.broker.answer(stage, rank, Some(port), framing, block) {
@@ -187,7 +185,7 @@ impl RunLoop {
             let failure = if fault.is_some() { Failure::Error } else { Failure::Death };
             let error = fault.unwrap_or_else(|| describe_end(&name, exit));
             let record = self.current_record(stage, rank);
-            let verdict = self.broker.fail_current(stage, rank, failure, Instant::now());
+            let verdict = self.broker.fail_current(stage, rank, failure, self.clock.now());
             self.judged(worker, record, verdict, Some(exit), &error);
         }
         self.broker.give_back(stage, rank);
@@ -230,8 +228,9 @@ impl RunLoop {
             self.batch_since[stage] = None;
             return false;
         }
-        let since = *self.batch_since[stage].get_or_insert_with(Instant::now);
-        let waited = batch.wait.is_some_and(|wait| since.elapsed() >= wait);
+        let now = self.clock.now();
+        let since = *self.batch_since[stage].get_or_insert(now);
+        let waited = batch.wait.is_some_and(|wait| now.saturating_duration_since(since) >= wait);
         let is_due = waiting >= size
             || has_returned
             || waited
@@ -313,7 +312,7 @@ impl RunLoop {
             _ => Failure::Error,
         };
         let record = self.current_record(worker.stage, worker.rank);
-        let verdict = self.broker.fail_held(worker.stage, worker.rank, failure, Instant::now());
+        let verdict = self.broker.fail_held(worker.stage, worker.rank, failure, self.clock.now());
         self.judged(worker, record, verdict, exit, &error);
         self.pump_leases(worker.stage);
     }

@@ -12,14 +12,17 @@
 //! | `recipe` | what a worker is started with |
 //! | `start` | its descriptors, and the request to the launcher |
 //! | `read` | what workers write, cut and passed on |
+//! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
 //! | `ready` | whether workers are ready |
 //! | `settle` | what the cores say is done |
 //! | `shared` | the clients of shared objects |
+//! | `time` | the run's clock, which stands still while the run is suspended |
 //! | `clock` | deadlines that are not the supervisor's |
 //! | `why` | who waits for what |
 //! | `tell` | events, snapshots, the report |
 
+mod ahead;
 mod clock;
 mod feed;
 mod held;
@@ -34,6 +37,7 @@ mod start;
 mod stdio;
 mod stream;
 mod tell;
+mod time;
 mod why;
 mod window;
 mod worker;
@@ -48,6 +52,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender};
 use nix::sys::eventfd::EventFd;
 
+pub(crate) use ahead::READS_AHEAD;
 pub(crate) use held::IN_MEMORY_BYTES;
 pub(crate) use lease::LEASE_BYTES;
 use poller::{Poller, Ready, Token, Tokens};
@@ -57,6 +62,7 @@ use recipe::{Recipe, RunNames};
 use shared::SharedSide;
 use stdio::{Stdin, Stdout};
 use tell::Events;
+use time::RunClock;
 pub(crate) use window::{LARGEST_PIPE, ONE_PAGE};
 pub(crate) use worker::TAIL_BYTES;
 use worker::{StderrTail, WorkerIo};
@@ -80,8 +86,12 @@ pub(crate) enum Control {
     Snapshot(Sender<Snapshot>),
     /// Tells observers who waits for what.
     Explain,
-    /// A probe has looked at a worker.
-    Probed(Worker, Result<(), String>),
+    /// A probe has looked at a worker, from this moment of the real clock on.
+    Probed {
+        worker: Worker,
+        seen: Result<(), String>,
+        began_at: Instant,
+    },
 }
 
 /// What a token stands for.
@@ -118,7 +128,9 @@ struct PipeEnds {
 pub(crate) struct RunLoop {
     plan: Arc<Plan>,
     names: RunNames,
+    /// In real time, as all that is told of it.
     began_at: Instant,
+    clock: RunClock,
     broker: Broker,
     supervisor: Supervisor,
     launcher: Launcher,
@@ -197,6 +209,7 @@ impl RunLoop {
         let mut run = Self {
             names: RunNames { pipeline: plan.name.clone(), run_id, shared: None },
             began_at: Instant::now(),
+            clock: RunClock::default(),
             supervisor: Supervisor::new(&plan, fastrand::u64(..)),
             broker,
             launcher,
@@ -250,13 +263,11 @@ impl RunLoop {
             self.turn(&mut ready);
         }
         let report = self.report();
-        let Self { mut launcher, events, began_at, names, shared, .. } = self;
-        // The launcher kills whatever is left, and waits for it; what a killed one leaves is ours to kill.
-        if !launcher.end() {
-            crate::process::kill_leftovers(&names.run_id);
-        }
+        // The launcher kills whatever is left, and waits for it.
+        self.end_launcher();
         // Its folder goes with it.
-        drop(shared);
+        self.shared = None;
+        let Self { events, began_at, .. } = self;
         events.end(began_at.elapsed(), &report);
         report
     }
@@ -264,8 +275,8 @@ impl RunLoop {
     fn turn(&mut self, ready: &mut Vec<Ready>) {
         let timeout = match self.readable.is_empty() {
             true => {
-                let deadline = [self.deadline(), self.events.due()].into_iter().flatten().min();
-                deadline.map(|at| at.saturating_duration_since(Instant::now()))
+                let deadline = self.deadline().map(|at| at.saturating_duration_since(self.clock.now()));
+                deadline.into_iter().chain(self.events.due_in()).min()
             }
             false => Some(std::time::Duration::ZERO),
         };

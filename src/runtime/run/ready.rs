@@ -62,7 +62,7 @@ impl RunLoop {
                 }
             },
             ProbeKind::Command(_) => {
-                Probing::Command { next: Some(Instant::now()), running: None, seen: Seen::default() }
+                Probing::Command { next: Some(self.clock.now()), running: None, seen: Seen::default() }
             }
             // Its first words are waited for before it is known to run, and its descriptor was opened with the others.
             ProbeKind::Log(_) | ProbeKind::Notify => return,
@@ -89,12 +89,13 @@ impl RunLoop {
         let (asks, wake, probe) = (self.asks.clone(), std::sync::Arc::clone(&self.wake), probe.clone());
         std::thread::Builder::new().name("mpflow-probe".to_owned()).spawn(move || {
             loop {
+                let began_at = Instant::now();
                 let seen = match &probe.kind {
                     ProbeKind::Tcp(address) => look_tcp(address, probe.timeout),
                     ProbeKind::Http(url) => look_http(url, probe.timeout),
                     ProbeKind::Command(_) | ProbeKind::Log(_) | ProbeKind::Notify => return,
                 };
-                if asks.send(Control::Probed(worker, seen)).is_err() || wake.write(1).is_err() {
+                if asks.send(Control::Probed { worker, seen, began_at }).is_err() || wake.write(1).is_err() {
                     return;
                 }
                 if stopped.recv_timeout(probe.interval) != Err(RecvTimeoutError::Timeout) {
@@ -257,10 +258,11 @@ impl RunLoop {
     fn looked(&mut self, worker: Worker, result: Result<(), String>) {
         let interval = self.plan.stages[worker.stage].stage.ready.as_ref().map(|probe| probe.interval);
         let interval = interval.unwrap_or(Duration::from_secs(1));
+        let now = self.clock.now();
         if let Some(Probing::Command { next, running, .. }) = self.io(worker).and_then(|io| io.probe.as_mut())
         {
             *running = None;
-            *next = Some(Instant::now() + interval);
+            *next = Some(now + interval);
         }
         self.probed(worker, result);
     }

@@ -1,7 +1,5 @@
 //! What the two cores say is done, until neither has anything more to say.
 
-use std::time::Instant;
-
 use super::feed::TakenBack;
 use super::worker::{Exchange, WorkerIo};
 use super::{Control, Owner, RunLoop};
@@ -87,7 +85,7 @@ impl RunLoop {
     fn step(&mut self, input: Input) {
         let view =
             Records { broker: &self.broker, workers: &self.workers, tails: &self.tails, plan: &self.plan };
-        for action in self.supervisor.step(input, Instant::now(), &view) {
+        for action in self.supervisor.step(input, self.clock.now(), &view) {
             self.act(action);
         }
     }
@@ -149,7 +147,10 @@ impl RunLoop {
                     worker(id).map(|worker| Input::Exited { worker, exit, usage })
                 }
                 Notification::GroupEnded { id } => worker(id).map(|worker| Input::GroupEnded { worker }),
-                Notification::Lost => Some(Input::LauncherLost),
+                Notification::Lost => {
+                    self.launcher_is_lost();
+                    return;
+                }
             };
             match input {
                 Some(Input::Started { worker, pid }) => {
@@ -173,24 +174,55 @@ impl RunLoop {
             match control {
                 Control::Stop(level) => {
                     if self.asked_to_end.is_none_or(|(before, _)| before < level) {
-                        self.asked_to_end = Some((level, Instant::now()));
+                        self.asked_to_end = Some((level, self.clock.now()));
+                    }
+                    // Nobody can end who stands still, and no grace period either.
+                    if self.clock.is_suspended() {
+                        self.pause(false);
                     }
                     self.inputs.push_back(Input::Stop(level));
                 }
                 Control::Pause(paused, done) => {
-                    let signal = if paused { Signal::TSTP } else { Signal::CONT };
-                    let ids: Vec<u64> = self.ids.keys().copied().collect();
-                    for id in ids {
-                        let _ = self.launcher.request_signal(id, signal);
-                    }
+                    self.pause(paused);
                     let _ = done.send(());
                 }
                 Control::Snapshot(answer) => {
                     let _ = answer.send(self.snapshot());
                 }
                 Control::Explain => self.explain("the run's state"),
-                Control::Probed(worker, result) => self.probed(worker, result),
+                // What a look sees while all stands still, or for how long it waits, says nothing of the worker.
+                Control::Probed { began_at, .. } if self.clock.stood_still_since(began_at) => {}
+                Control::Probed { worker, seen, .. } => self.probed(worker, seen),
             }
+        }
+    }
+
+    /// Suspends the run, or continues it: all processes, and the clock.
+    fn pause(&mut self, paused: bool) {
+        let signal = if paused { Signal::TSTP } else { Signal::CONT };
+        let ids: Vec<u64> = self.ids.keys().copied().collect();
+        for id in ids {
+            let _ = self.launcher.request_signal(id, signal);
+        }
+        if paused {
+            self.clock.suspend();
+        } else {
+            self.clock.resume();
+            self.start_some();
+        }
+    }
+
+    /// The launcher is gone, and the workers are. What they had started its guardian has killed, or it is ours to kill:
+    /// now, and not at the end of the run, which may have to wait for whoever reads its output.
+    fn launcher_is_lost(&mut self) {
+        self.end_launcher();
+        self.inputs.push_back(Input::LauncherLost);
+    }
+
+    /// Nothing that the launcher has started is left when this returns.
+    pub(super) fn end_launcher(&mut self) {
+        if !self.launcher.end() {
+            crate::process::kill_leftovers(&self.names.run_id);
         }
     }
 

@@ -76,6 +76,8 @@ struct Loop<'a> {
     poller: &'a Poller,
     tokens: &'a mut Tokens<Target>,
     readable: &'a mut VecDeque<Token>,
+    /// By the run's clock: waits do not pass while the run is suspended.
+    now: Instant,
 }
 
 /// See the module's description.
@@ -146,7 +148,7 @@ impl SharedSide {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::debug!(%error, "cannot take in a client of the shared objects");
-                    self.accept_again_at = Some(Instant::now() + SHORTAGE);
+                    self.accept_again_at = Some(lent.now + SHORTAGE);
                     return;
                 }
             }
@@ -233,7 +235,7 @@ impl SharedSide {
 
     fn obey(&mut self, client: ClientId, (id, request): Line, lent: &mut Loop<'_>) {
         let replies = match request {
-            Ok(request) => self.arbiter.request(client, id, request, Instant::now()),
+            Ok(request) => self.arbiter.request(client, id, request, lent.now),
             Err(refusal) => vec![Reply { to: client, id, answer: Answer::Refused(refusal) }],
         };
         self.deliver(replies, lent);
@@ -368,7 +370,12 @@ impl RunLoop {
             .stages
             .iter()
             .flat_map(|stage| (0..stage.stage.pool.max).map(|rank| stage.stage.worker_name(rank)));
-        let mut lent = Loop { poller: &self.poller, tokens: &mut self.tokens, readable: &mut self.readable };
+        let mut lent = Loop {
+            poller: &self.poller,
+            tokens: &mut self.tokens,
+            readable: &mut self.readable,
+            now: self.clock.now(),
+        };
         let side = SharedSide::new(&plan.shared, &self.names.run_id, workers.collect(), &mut lent)?;
         let path = side.folder.path().join(SOCKET);
         self.shared = Some(side);
@@ -377,7 +384,12 @@ impl RunLoop {
 
     fn with_shared<T>(&mut self, act: impl FnOnce(&mut SharedSide, &mut Loop<'_>) -> T) -> Option<T> {
         let side = self.shared.as_mut()?;
-        let mut lent = Loop { poller: &self.poller, tokens: &mut self.tokens, readable: &mut self.readable };
+        let mut lent = Loop {
+            poller: &self.poller,
+            tokens: &mut self.tokens,
+            readable: &mut self.readable,
+            now: self.clock.now(),
+        };
         Some(act(side, &mut lent))
     }
 
@@ -447,7 +459,8 @@ impl RunLoop {
 
     /// Who holds what and who waits for it.
     pub(super) fn explain_shared(&self, lines: &mut Vec<String>) {
-        lines.extend(self.shared.iter().flat_map(|side| side.arbiter.explain(Instant::now())));
+        let now = self.clock.now();
+        lines.extend(self.shared.iter().flat_map(|side| side.arbiter.explain(now)));
     }
 
     pub(super) fn shared_report(&mut self) -> Vec<SharedReport> {

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::feed::Feed;
 use super::held::Held;
@@ -71,7 +70,8 @@ impl RunLoop {
     /// Starts the workers that are due, as long as the launcher takes their requests: so a wide pool holds no more
     /// descriptors at once than the socket does.
     pub(super) fn start_some(&mut self) {
-        while !self.launcher.is_busy() {
+        // Nobody would stop one that is started now.
+        while !self.launcher.is_busy() && !self.clock.is_suspended() {
             let Some(worker) = self.to_start.pop_front() else { return };
             self.start(worker);
         }
@@ -159,7 +159,7 @@ impl RunLoop {
 
     fn exchange(&self, stage: usize) -> Exchange {
         let declared = &self.plan.stages[stage].stage;
-        let now = Instant::now();
+        let now = self.clock.now();
         match declared.mode {
             Mode::Stream => Exchange::Stream {
                 window: StreamWindow::new(declared.pool.max == 1),

@@ -1,8 +1,9 @@
 //! `mpflow`'s own standard input and output, as a producer and a consumer of records.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::ahead::ReadAhead;
 use super::feed::{Feed, Wrote};
 use super::poller::Token;
 use super::window::LARGEST_PIPE;
@@ -15,12 +16,29 @@ use crate::sys::descriptor::{self, Kind};
 /// Standard input, where a queue comes from it.
 #[derive(Debug)]
 pub(super) struct Stdin {
-    fd: OwnedFd,
+    source: Source,
     token: Token,
-    cutter: Cutter,
+    framing: Framing,
     is_readable: bool,
-    /// A regular file: never in epoll, always readable.
-    is_file: bool,
+}
+
+/// Where standard input is read.
+#[derive(Debug)]
+enum Source {
+    /// Here, where it can be waited for.
+    Here { fd: OwnedFd, cutter: Cutter },
+    /// By a thread: a file, which cannot.
+    Ahead(ReadAhead),
+}
+
+impl Source {
+    /// What to wait on.
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Here { fd, .. } => fd.as_fd(),
+            Self::Ahead(ahead) => ahead.news().as_fd(),
+        }
+    }
 }
 
 /// Standard output.
@@ -47,12 +65,15 @@ impl RunLoop {
             if kind == Kind::Pipe {
                 descriptor::set_pipe_size(fd.as_fd(), LARGEST_PIPE);
             }
-            let is_file = !is_watched;
             let cutter = Cutter::new(framing, max_record);
-            self.stdin = Some(Stdin { fd, token, cutter, is_readable: is_file, is_file });
-            if is_file {
-                self.readable.push_back(token);
-            }
+            let source = if is_watched {
+                Source::Here { fd, cutter }
+            } else {
+                let ahead = ReadAhead::start(fd, cutter, self.buffers.clone())?;
+                self.poller.watch(ahead.news().as_fd(), token, false)?;
+                Source::Ahead(ahead)
+            };
+            self.stdin = Some(Stdin { source, token, framing, is_readable: false });
         }
         if self.broker.has_stdout() {
             let (fd, kind, _) = descriptor::private_standard(1, true)?;
@@ -91,7 +112,11 @@ impl RunLoop {
         if self.broker.is_blocked(producer) {
             return;
         }
-        let cut = match stdin.cutter.read(stdin.fd.as_fd(), &self.buffers) {
+        let read = match &mut stdin.source {
+            Source::Here { fd, cutter } => cutter.read(fd.as_fd(), &self.buffers),
+            Source::Ahead(ahead) => ahead.take(),
+        };
+        let cut = match read {
             Ok(Ok(cut)) => cut,
             Ok(Err(oversize)) => {
                 let reason = format!(
@@ -103,9 +128,9 @@ impl RunLoop {
             }
             Err(error) => return self.stdin_failed(format!("cannot read standard input: {error}")),
         };
-        let framing = stdin.cutter.framing();
+        let framing = stdin.framing;
         match cut {
-            Cut::Nothing => stdin.is_readable = stdin.is_file,
+            Cut::Nothing => stdin.is_readable = false,
             Cut::Read { block, .. } => {
                 // Not every kind of file tells by a short read that it is empty: ask again.
                 self.readable.push_back(stdin.token);
@@ -146,7 +171,7 @@ impl RunLoop {
     /// Nothing more is read.
     pub(super) fn close_stdin(&mut self) {
         let Some(stdin) = self.stdin.take() else { return };
-        self.poller.forget(stdin.fd.as_fd());
+        self.poller.forget(stdin.source.fd());
         self.tokens.remove(stdin.token);
         if let Some(producer) = self.broker.stdin() {
             self.broker.end_producer(producer);
@@ -227,7 +252,7 @@ impl RunLoop {
     pub(super) fn waits_for_stdout(&self) -> bool {
         let is_given_up = match self.asked_to_end {
             None | Some((Level::Drain, _)) => false,
-            Some((Level::Terminate, at)) => at.elapsed() >= self.plan.stop.grace,
+            Some((Level::Terminate, at)) => self.clock.now() >= at + self.plan.stop.grace,
             Some((Level::Kill, _)) => true,
         };
         !is_given_up && self.has_unwritten_output()

@@ -1,7 +1,6 @@
 //! Blocks for `stream` workers: by demand, of adaptive size.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
 
 use super::RunLoop;
 use super::feed::Wrote;
@@ -56,7 +55,14 @@ impl RunLoop {
         }
         let Some(io) = self.workers[stage][rank].as_mut() else { return false };
         let mut bytes = match &io.exchange {
-            Exchange::Stream { window, .. } => window.bytes(),
+            Exchange::Stream { window, .. } => {
+                if window.takes_whole_blocks() {
+                    // To halve what it is done with in a moment would cost more, since the records of a part are
+                    // counted again, than it could even out.
+                    records = u64::MAX;
+                }
+                window.bytes()
+            }
             // A further port of a leased stage: a stream beside its records.
             Exchange::Map { .. } | Exchange::Each { .. } => super::window::LARGEST_PIPE,
         };
@@ -103,7 +109,7 @@ impl RunLoop {
                 {
                     // The pipe holds one page: there is an event when the worker has taken all of it.
                     feed.is_writable = false;
-                    window.full(Instant::now());
+                    window.full(self.clock.now());
                 }
                 if io.input_closed || (io.has_had_all && port == 0) {
                     self.close_feed(stage, rank, port);
@@ -111,7 +117,7 @@ impl RunLoop {
             }
             Ok(Wrote::Part) => {
                 if let Exchange::Stream { window, .. } = &mut io.exchange {
-                    window.full(Instant::now());
+                    window.full(self.clock.now());
                 }
             }
             Ok(Wrote::Closed) => self.feed_closed(stage, rank, port),
@@ -131,7 +137,7 @@ impl RunLoop {
         }
         feed.is_writable = true;
         if let Exchange::Stream { window, .. } = &mut io.exchange
-            && let Some(size) = window.room(Instant::now())
+            && let Some(size) = window.room(self.clock.now())
             && let Some(size) = descriptor::set_pipe_size(feed.fd().as_fd(), size)
         {
             window.resized(size);
@@ -154,7 +160,7 @@ impl RunLoop {
         let holds_leases = port == 0 && matches!(io.exchange, Exchange::Map { .. });
         self.close_feed(stage, rank, port);
         if holds_leases {
-            self.closed_early.push((worker, Instant::now() + LET_GO_AFTER));
+            self.closed_early.push((worker, self.clock.now() + LET_GO_AFTER));
         }
         self.close_consumer_if_nobody_reads(stage, port);
     }

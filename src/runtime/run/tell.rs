@@ -163,14 +163,14 @@ impl Events {
         self.untold.push(Event { at, kind });
     }
 
-    /// When what waits here is to be sent at the latest.
-    pub(super) fn due(&self) -> Option<Instant> {
-        (!self.untold.is_empty()).then(|| self.told_at + TOGETHER)
+    /// In what time what waits here is to be sent at the latest.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        (!self.untold.is_empty()).then(|| TOGETHER.saturating_sub(self.told_at.elapsed()))
     }
 
     /// Sends what waits here, if it is time.
     pub(super) fn send_if_due(&mut self) {
-        if self.untold.len() >= MOST_TOGETHER || self.due().is_some_and(|due| due <= Instant::now()) {
+        if self.untold.len() >= MOST_TOGETHER || self.due_in() == Some(Duration::ZERO) {
             self.send();
         }
     }

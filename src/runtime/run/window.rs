@@ -38,6 +38,12 @@ impl StreamWindow {
         self.bytes
     }
 
+    /// Whether it takes the most that is given at once so fast that blocks need not be split for others to have
+    /// their part.
+    pub(super) fn takes_whole_blocks(&self) -> bool {
+        self.bytes >= LARGEST_PIPE
+    }
+
     /// Whether a worker that has been given a share is given no more until it has taken that.
     pub(super) fn is_one_at_a_time(&self) -> bool {
         self.pipe <= ONE_PAGE

@@ -22,7 +22,8 @@ impl Supervisor {
                 let timeout = humantime::format_duration(config.timeout.unwrap_or_default());
                 let reason = format!("it did not finish within its timeout of {timeout}");
                 let name = config.name.clone();
-                let failure = Failure { stage: name, worker: None, exit: None, reason, stderr: Vec::new() };
+                let failure =
+                    Failure { stage: Some(name), worker: None, exit: None, reason, stderr: Vec::new() };
                 self.fail(stage, failure, now);
             }
         }

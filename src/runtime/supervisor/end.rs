@@ -81,8 +81,15 @@ impl Supervisor {
             return self.fail_by_worker(worker, Some(exit), reason, now, view);
         }
         // A `map` worker that ends before its work is done is missed, whatever its exit says; one that ends after
-        // it has nothing to come back for.
-        let is_over = work_done || (is_success && view.has_had_all(worker.stage, worker.rank));
+        // it has nothing to come back for. One that is killed then is no loss where it would have been started again
+        // before; an exit of its own that is no success says that its end went wrong, which nobody else can know.
+        let was_killed = matches!(exit, Exit::Signal(_)) && asked != Some(Asked::Fault);
+        let had_all = view.has_had_all(worker.stage, worker.rank);
+        let holds_none = || view.lease_counts(worker.stage, worker.rank).1 == 0;
+        let is_over = work_done || (had_all && (is_success || (was_killed && holds_none())));
+        if mode == Mode::Map && is_over && was_killed && !is_success && policy != RestartPolicy::Never {
+            return self.emit(EventKind::Notice { message: format!("{reason}, after its work was done") });
+        }
         let is_missed = mode == Mode::Map && !is_over;
         let again = match policy {
             RestartPolicy::Never => false,
@@ -106,7 +113,7 @@ impl Supervisor {
     ) {
         let config = &self.stages[worker.stage].config;
         let failure = Failure {
-            stage: config.name.clone(),
+            stage: Some(config.name.clone()),
             worker: Some(config.worker_name(worker.rank)),
             exit: exit.map(Exit::code),
             reason,
@@ -119,7 +126,8 @@ impl Supervisor {
         if matches!(self.stages[stage].phase, Phase::Ending(_) | Phase::Over(_)) {
             return;
         }
-        let Failure { stage: name, worker, exit, reason, stderr } = failure.clone();
+        let Failure { worker, exit, reason, stderr, .. } = failure.clone();
+        let name = self.stages[stage].config.name.clone();
         self.emit(EventKind::StageFailed { stage: name, reason, worker, exit, stderr });
         self.failures.push(failure);
         self.actions.push(Action::AbandonInput { stage, has_failed: true });

@@ -301,7 +301,7 @@ impl Supervisor {
                 let worker = rank.map(|rank| self.stages[stage].config.worker_name(rank));
                 let exit = exit.map(Exit::code);
                 let name = self.stages[stage].config.name.clone();
-                self.fail(stage, Failure { stage: name, worker, exit, reason, stderr }, now);
+                self.fail(stage, Failure { stage: Some(name), worker, exit, reason, stderr }, now);
             }
             Input::Stop(level) => self.stop(level, now),
             Input::LauncherLost => self.launcher_lost(),

@@ -70,7 +70,7 @@ impl Supervisor {
                     let reason = format!("the stage `{name}` that it depends on has failed");
                     let failed = self.stages[stage].config.name.clone();
                     let failure =
-                        Failure { stage: failed, worker: None, exit: None, reason, stderr: Vec::new() };
+                        Failure { stage: Some(failed), worker: None, exit: None, reason, stderr: Vec::new() };
                     self.fail(stage, failure, now);
                     return true;
                 }

@@ -23,6 +23,7 @@ struct Pretended {
 struct Records {
     answered: u64,
     holds: bool,
+    has_had_all: bool,
 }
 
 impl View for Records {
@@ -37,6 +38,9 @@ impl View for Records {
     }
     fn has_closed_output(&self, _: usize) -> bool {
         false
+    }
+    fn has_had_all(&self, _: usize, _: usize) -> bool {
+        self.has_had_all
     }
     fn stderr_tail(&self, _: usize, _: usize) -> Vec<String> {
         Vec::new()
@@ -74,6 +78,7 @@ enum Op {
     Fail(usize),
     Answered,
     Hold(bool),
+    HaveHadAll(bool),
     Pass(u64),
     Stop(Level),
 }
@@ -97,6 +102,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => which.clone().prop_map(Op::Fail),
         1 => Just(Op::Answered),
         1 => any::<bool>().prop_map(Op::Hold),
+        1 => any::<bool>().prop_map(Op::HaveHadAll),
         4 => (1u64..4000).prop_map(Op::Pass),
         1 => prop_oneof![Just(Level::Drain), Just(Level::Terminate), Just(Level::Kill)].prop_map(Op::Stop),
     ]
@@ -303,6 +309,7 @@ impl World {
             }
             Op::Answered => self.records.answered += 1,
             Op::Hold(holds) => self.records.holds = holds,
+            Op::HaveHadAll(has) => self.records.has_had_all = has,
             Op::Pass(millis) => {
                 self.now += Duration::from_millis(millis);
                 self.step(Input::Tick);
@@ -356,6 +363,25 @@ proptest! {
             world.does(op);
         }
         world.finish();
+    }
+
+    #[test]
+    fn whatever_happened_a_run_that_loses_its_launcher_ends_at_once_and_says_why(
+        daemon: bool,
+        scope in scope(),
+        ops in proptest::collection::vec(op(), 0..100),
+    ) {
+        let mut world = World::new(&plan(daemon, false, true, scope));
+        for op in ops {
+            world.does(op);
+        }
+        let had_ended = world.has_ended;
+        // The kernel has killed them all.
+        world.processes.clear();
+        world.step(Input::LauncherLost);
+        prop_assert!(world.has_ended);
+        let of_the_run = |failure: &&Failure| failure.stage.is_none();
+        prop_assert_eq!(world.supervisor.failures().iter().filter(of_the_run).count(), usize::from(!had_ended));
     }
 }
 
@@ -413,6 +439,47 @@ fn a_process_that_is_stopped_while_it_starts_is_asked_as_soon_as_it_runs() {
     start_all(&mut world);
     assert!(world.supervisor.deadline().is_some(), "the kill is due");
     world.finish();
+}
+
+/// A `map` worker ends so, holding nothing, when all that its stage ever got is answered, or given to others.
+fn map_worker_ends(code: i32, policy: RestartPolicy, work_done: bool) -> World {
+    let plan = Build::new().stage("source").with("map", |stage| {
+        stage.mode = Mode::Map;
+        stage.pool = pool(2);
+        stage.restart.policy = policy;
+    });
+    let mut world = World::new(&plan.queue("source -> map").accepted());
+    start_all(&mut world);
+    world.records.has_had_all = true;
+    if work_done {
+        world.step(Input::WorkDone { stage: 1 });
+    }
+    end(&mut world, 1, code);
+    world
+}
+
+#[test]
+fn a_map_worker_that_is_killed_after_its_work_was_done_fails_nothing_and_is_not_started_again() {
+    for (policy, work_done) in
+        [(RestartPolicy::OnFailure, true), (RestartPolicy::OnFailure, false), (RestartPolicy::Always, true)]
+    {
+        let world = map_worker_ends(-9, policy, work_done);
+        assert_eq!(world.supervisor.failures(), [], "{policy:?} {work_done}");
+        assert_eq!(world.supervisor.stage(1).slots[0], Slot::Done);
+        assert_eq!(world.supervisor.stage(1).restart_count, 0);
+    }
+}
+
+#[test]
+fn a_map_worker_that_ends_badly_by_itself_after_its_work_was_done_fails_its_stage() {
+    let world = map_worker_ends(3, RestartPolicy::OnFailure, true);
+    assert_eq!(world.supervisor.failures()[0].reason, "worker `map/0` exited with 3");
+}
+
+#[test]
+fn a_map_worker_that_must_never_be_restarted_fails_its_stage_whenever_it_is_killed() {
+    let world = map_worker_ends(-9, RestartPolicy::Never, true);
+    assert_eq!(world.supervisor.failures()[0].reason, "worker `map/0` was killed by SIGKILL (-9)");
 }
 
 #[test]
