@@ -18,6 +18,7 @@ mod barrier;
 mod crew;
 mod dict;
 mod permits;
+mod refuse;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -32,10 +33,11 @@ use crew::Crew;
 use dict::Dict;
 pub(crate) use dict::MOST_DICT_BYTES;
 use permits::{Acquired, Permits};
+use refuse::{broken, named, word_of};
 
 use super::memory::Layout;
 use super::protocol::{Answer, Op, Patience, Refusal, Request};
-use crate::model::{SharedKind, SharedObject, nearest};
+use crate::model::{SharedKind, SharedObject};
 
 /// One connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -266,17 +268,6 @@ impl Arbiter {
         }
     }
 
-    fn find(&self, name: &str) -> Result<usize, Refusal> {
-        self.objects.iter().position(|object| object.name == name).ok_or_else(|| {
-            let names: Vec<&str> = self.objects.iter().map(|object| object.name.as_str()).collect();
-            let help = match nearest(name, names.iter().copied()) {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => format!("this run has `{}`", names.join("`, `")),
-            };
-            Refusal::new("unknown_object", format!("there is no shared object `{name}`")).help(help)
-        })
-    }
-
     fn cancel(&mut self, client: ClientId, wait: Wait) {
         self.forget_deadline(client, wait);
         let Some(state) = self.clients.get_mut(&client) else { return };
@@ -492,86 +483,7 @@ impl Arbiter {
         }
     }
 
-    fn not_held(&self, object: usize, client: ClientId) -> Refusal {
-        let Object { name, state } = &self.objects[object];
-        let holders: Vec<String> = match state {
-            State::Lock(permits) | State::Semaphore(permits) => {
-                permits.holders().map(|(holder, _)| self.name_of(holder)).collect()
-            }
-            _ => Vec::new(),
-        };
-        let message = match holders.is_empty() {
-            true => format!("`{name}` is not held by anybody"),
-            false => format!(
-                "`{name}` is not held by whoever releases it ({}), but by {}",
-                self.name_of(client),
-                holders.join(", ")
-            ),
-        };
-        Refusal::new("not_held", message)
-            .help("only the thread or command that has acquired it can release it")
-    }
-
-    fn wrong_kind(&self, object: usize, word: &str) -> Refusal {
-        let Object { name, state } = &self.objects[object];
-        let kind = state.kind(name, &self.layout);
-        let (article, can) = match state {
-            State::Memory => ("a", "lies in memory: it can be got, set and added to"),
-            State::Lock(_) | State::Semaphore(_) => ("a", "can be acquired and released"),
-            State::Event { .. } => ("an", "can be set, cleared and waited for"),
-            State::Barrier(_) => ("a", "can be waited at and reset"),
-            State::Dict(_) => ("a", "has keys and values"),
-        };
-        let article = if kind == "array" { "an" } else { article };
-        Refusal::new("wrong_kind", format!("`{name}` is {article} {kind}, for which there is no `{word}`"))
-            .help(format!("{article} {kind} {can}"))
-    }
-
     fn name_of(&self, client: ClientId) -> String {
         self.clients.get(&client).map_or_else(String::new, |client| named(&client.worker, client.pid))
-    }
-}
-
-/// ``worker `work/2` (pid 4711)``.
-fn named(worker: &str, pid: u32) -> String {
-    match (worker, pid) {
-        ("", 0) => "a client without a name".to_owned(),
-        ("", pid) => format!("process {pid}"),
-        (worker, 0) => format!("worker `{worker}`"),
-        (worker, pid) => format!("worker `{worker}` (pid {pid})"),
-    }
-}
-
-fn broken(name: &str, why: &str) -> Answer {
-    Answer::Refused(
-        Refusal::new("broken_barrier", format!("barrier `{name}` is broken: {why}"))
-            .help("who can go on without the others resets it; until then it stays broken"),
-    )
-}
-
-/// What the operation is called in requests.
-fn word_of(op: &Op) -> &'static str {
-    match op {
-        Op::Acquire(_) => "acquire",
-        Op::Release => "release",
-        Op::Set => "set",
-        Op::IsSet => "is_set",
-        Op::Wait(_) => "wait",
-        Op::Reset => "reset",
-        Op::Abort => "abort",
-        Op::Clear => "clear",
-        Op::State => "state",
-        Op::Get { .. } => "get",
-        Op::Put { .. } => "put",
-        Op::Delete { .. } => "delete",
-        Op::Pop { .. } => "pop",
-        Op::SetDefault { .. } => "setdefault",
-        Op::Contains { .. } => "contains",
-        Op::Keys { .. } => "keys",
-        Op::Items { .. } => "items",
-        Op::Update { .. } => "update",
-        Op::Len => "len",
-        Op::Add { .. } => "add",
-        Op::CompareAndSet { .. } => "compare_and_set",
     }
 }
