@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Framing;
+use super::cutter::WORTH_SHARING_BYTES;
 
 /// Whole records of one producer, in its order. Bytes are shared, never copied.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,6 +43,15 @@ impl Block {
         }
         self.records -= records;
         Self { data: self.data.split_to(length), records, is_open: false }
+    }
+
+    /// The same for whoever keeps it longer than the read that it is a part of: a small part is copied, so that a few
+    /// bytes never hold a large buffer.
+    pub(crate) fn kept(mut self) -> Self {
+        if self.data.len() < WORTH_SHARING_BYTES {
+            self.data = Bytes::copy_from_slice(&self.data);
+        }
+        self
     }
 
     /// Takes so many records off the front.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use super::memory::Place;
 use super::protocol::{LONGEST_LINE, ObjectInfo, Refusal, Request, VARIABLE};
 use crate::model::nearest;
-use crate::sys::message;
+use crate::sys::message::{self, Received};
 use crate::sys::words::Words;
 
 /// Read at once.
@@ -376,10 +376,15 @@ impl Client {
                 Err(error) => return Err(Error::Lost(error.into())),
             }
             match message::receive(self.stream.as_fd(), &mut bytes) {
-                Ok((0, _)) => return Err(Error::Lost(io::ErrorKind::UnexpectedEof.into())),
-                Ok((count, came)) => {
-                    fds.extend(came);
-                    self.unread.extend_from_slice(&bytes[..count]);
+                Ok(Received { length: 0, .. }) => {
+                    return Err(Error::Lost(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Ok(Received { length, descriptors, is_cut }) => {
+                    if is_cut {
+                        return Err(Error::Memory(io::Error::other("this process may open no more files")));
+                    }
+                    fds.extend(descriptors);
+                    self.unread.extend_from_slice(&bytes[..length]);
                 }
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}

@@ -48,11 +48,11 @@ pub(crate) fn object(run: &Finished, name: &str) -> Value {
     found.unwrap_or_else(|| panic!("no shared object `{name}`\n{}", run.told()))
 }
 
-/// The socket of a run that goes on.
+/// The socket of a run that goes on. Its file is there a moment before anybody listens.
 pub(crate) fn socket(run: &Running) -> PathBuf {
     run.wait_until("the socket", || {
         let folder = fs::read_dir(run.path("runtime/mpflow")).ok()?.next()?.ok()?;
-        Some(folder.path().join("shared")).filter(|path| path.exists())
+        Some(folder.path().join("shared")).filter(|path| UnixStream::connect(path).is_ok())
     })
 }
 

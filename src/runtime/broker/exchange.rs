@@ -163,10 +163,23 @@ impl Exchange {
         }
     }
 
-    /// The first returned record that a worker of this rank may have.
-    pub(crate) fn take_returned(&mut self, may_have: impl Fn(&Lease) -> bool) -> Option<Lease> {
+    /// The first returned records that `may_have` says yes to, at most so many.
+    pub(crate) fn take_returned(
+        &mut self,
+        max_records: u64,
+        framing: Framing,
+        may_have: impl Fn(&Lease) -> bool,
+    ) -> Option<Lease> {
         let position = self.returned.iter().position(may_have)?;
-        self.returned.remove(position)
+        let lease = &mut self.returned[position];
+        if lease.block.records <= max_records {
+            return self.returned.remove(position);
+        }
+        // What one worker held may be more than another is to have.
+        let block = lease.block.take_records(framing, max_records);
+        let first = Lease { sequence: lease.sequence, block, ..*lease };
+        lease.sequence += first.block.records;
+        Some(first)
     }
 
     /// Whether a returned record waits that `may_have` says yes to.

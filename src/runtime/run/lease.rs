@@ -7,7 +7,7 @@ use super::RunLoop;
 use super::feed::Feed;
 use super::held::{self, Held};
 use super::read::cut;
-use super::worker::Exchange;
+use super::worker::{Exchange, Idleness};
 use crate::event::EventKind;
 use crate::ipc::{Block, Framing};
 use crate::model::{Exit, Mode, OnError};
@@ -43,7 +43,7 @@ impl RunLoop {
     // ---- map
 
     /// Whether results, or records that failed, wait for room: nothing more is given out then.
-    fn has_blocked_output(&self, stage: usize) -> bool {
+    pub(super) fn has_blocked_output(&self, stage: usize) -> bool {
         (0..self.plan.stages[stage].outputs.len())
             .any(|port| self.broker.is_blocked(self.broker.output(stage, port)))
     }
@@ -104,7 +104,7 @@ impl RunLoop {
             window.begins(now);
             first_lease.get_or_insert(now);
         }
-        io.idle_since = None;
+        io.idleness = Idleness::Busy;
         self.flush_feed(stage, rank, 0);
     }
 
@@ -232,6 +232,7 @@ impl RunLoop {
         let since = *self.batch_since[stage].get_or_insert(now);
         let waited = batch.wait.is_some_and(|wait| now.saturating_duration_since(since) >= wait);
         let is_due = waiting >= size
+            || batch.bytes.is_some_and(|bytes| self.broker.waiting_bytes(consumer, rank) >= bytes)
             || has_returned
             || waited
             || self.broker.is_backlogged(stage)
@@ -288,8 +289,13 @@ impl RunLoop {
             }
         } else {
             let name = self.plan.stages[stage].stage.worker_name(rank);
-            let error = self.faults.remove(&worker).unwrap_or_else(|| describe_end(&name, exit));
-            self.judge_each(worker, Some(exit), error);
+            // One that was killed for its record has not died by itself.
+            let (failure, error) = match (self.faults.remove(&worker), exit) {
+                (Some(fault), _) => (Failure::Error, fault),
+                (None, Exit::Signal(_)) => (Failure::Death, describe_end(&name, exit)),
+                (None, Exit::Code(_)) => (Failure::Error, describe_end(&name, exit)),
+            };
+            self.judge_each(worker, failure, Some(exit), &error);
         }
         self.pump_leases(stage);
     }
@@ -306,14 +312,10 @@ impl RunLoop {
     }
 
     /// The attempt at what an `each` process was started for has failed.
-    pub(super) fn judge_each(&mut self, worker: Worker, exit: Option<Exit>, error: String) {
-        let failure = match exit {
-            Some(Exit::Signal(_)) if !self.faults.contains_key(&worker) => Failure::Death,
-            _ => Failure::Error,
-        };
+    pub(super) fn judge_each(&mut self, worker: Worker, failure: Failure, exit: Option<Exit>, error: &str) {
         let record = self.current_record(worker.stage, worker.rank);
         let verdict = self.broker.fail_held(worker.stage, worker.rank, failure, self.clock.now());
-        self.judged(worker, record, verdict, exit, &error);
+        self.judged(worker, record, verdict, exit, error);
         self.pump_leases(worker.stage);
     }
 

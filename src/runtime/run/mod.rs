@@ -15,6 +15,7 @@
 //! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
 //! | `ready` | whether workers are ready |
+//! | `hear` | what the launcher and other threads say |
 //! | `settle` | what the cores say is done |
 //! | `shared` | the clients of shared objects |
 //! | `time` | the run's clock, which stands still while the run is suspended |
@@ -25,6 +26,7 @@
 mod ahead;
 mod clock;
 mod feed;
+mod hear;
 mod held;
 mod lease;
 mod poller;
@@ -184,6 +186,8 @@ pub(crate) struct RunLoop {
     said_still: bool,
     events: Events,
     has_ended: bool,
+    /// When this thread last listened. What is due is judged by this time: what came later may have been in time.
+    heard_at: Instant,
     /// The strongest request to end the run, and when it came.
     asked_to_end: Option<(Level, Instant)>,
 }
@@ -245,6 +249,7 @@ impl RunLoop {
             said_still: false,
             events: Events::new(events),
             has_ended: false,
+            heard_at: Instant::now(),
             asked_to_end: None,
             plan: Arc::new(plan),
         };
@@ -286,6 +291,7 @@ impl RunLoop {
             tracing::error!(%error, "epoll failed");
             self.inputs.push_back(Input::Stop(Level::Kill));
         }
+        self.heard_at = self.clock.now();
         let is_control = |target| matches!(target, Target::Launcher | Target::Wake);
         for event in ready.iter() {
             match self.tokens.get(event.token) {
@@ -308,6 +314,8 @@ impl RunLoop {
         }
         self.keep_time();
         self.settle();
+        // A stage that is ended meanwhile waits for no room any more.
+        self.start_some();
         self.events.send_if_due();
         self.watch_launcher();
     }

@@ -99,6 +99,8 @@ class _Connection:
         data, fds, _, _ = _socket.recv_fds(self._socket, 4096, 1, _socket.MSG_CMSG_CLOEXEC)
         self._unread += data
         self._reply()
+        if not fds:
+            raise OSError("the shared memory did not come: this process may open no more files")
         return fds[0]
 
     def _send(self, line):
