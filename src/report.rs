@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::model::{Exit, Usage};
+use crate::model::{Exit, Problem, Usage};
 
 /// Writes a duration as seconds.
 pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -48,6 +48,17 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// What is wrong in the pipeline itself, where that is why the run failed, as only its start could show.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        let failures = match self {
+            Self::Failed { failures } => failures.as_slice(),
+            Self::Succeeded | Self::Stopped { .. } => &[],
+        };
+        failures.iter().filter_map(|failure| failure.problem.as_deref())
+    }
+}
+
 /// Why a stage failed, or the run as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
@@ -61,6 +72,21 @@ pub struct Failure {
     pub reason: String,
     /// The last lines of that worker's standard error.
     pub stderr: Vec<String>,
+    /// What is wrong in the pipeline itself, and where, if that is why: a function that cannot be called.
+    #[serde(skip)]
+    pub problem: Option<Box<Problem>>,
+}
+
+impl Failure {
+    /// A failure of this stage, no worker's end being the cause.
+    pub(crate) fn of_stage(stage: String, reason: String) -> Self {
+        Self { stage: Some(stage), ..Self::of_run(reason) }
+    }
+
+    /// A failure of the run as a whole.
+    pub(crate) fn of_run(reason: String) -> Self {
+        Self { stage: None, worker: None, exit: None, reason, stderr: Vec::new(), problem: None }
+    }
 }
 
 /// What became of one stage.

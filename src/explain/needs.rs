@@ -2,7 +2,7 @@
 
 use crate::explanation::{Machine, Memory, Need, NeedPart, Resource};
 use crate::graph::{Plan, StagePlan};
-use crate::model::{Mode, ProbeKind, Redirect};
+use crate::model::{Body, Mode, ProbeKind, Redirect};
 use crate::runtime::run::{LARGEST_PIPE, ONE_PAGE};
 
 /// Descriptors that a run needs besides those of its workers: standard ones, epoll, the launcher's socket, files of
@@ -58,10 +58,23 @@ fn by_worker<'a>(
 
 /// The engine's own ends of a worker's streams.
 fn ends_of_a_worker(stage: &StagePlan) -> u64 {
-    let outputs = stage.outputs.iter().filter(|port| port.name != "failed").count();
+    let outputs = pipes_out(stage);
     let is_notified = stage.stage.ready.as_ref().is_some_and(|probe| probe.kind == ProbeKind::Notify);
-    // One for standard error, where no edge takes it.
-    (stage.inputs.len() + outputs + 1 + usize::from(is_notified)) as u64
+    // One for standard error, where no edge takes it; a function has a control connection besides.
+    (stage.inputs.len() + outputs + 1 + usize::from(is_notified) + usize::from(is_function(stage))) as u64
+}
+
+/// Pipes that one worker writes records to. The results of a `map` function all travel in one.
+fn pipes_out(stage: &StagePlan) -> usize {
+    let outputs = stage.outputs.iter().filter(|port| port.name != "failed");
+    match is_function(stage) && stage.stage.mode == Mode::Map {
+        true => 1 + outputs.filter(|port| port.name == "stderr").count(),
+        false => outputs.count(),
+    }
+}
+
+fn is_function(stage: &StagePlan) -> bool {
+    !matches!(stage.stage.body, Body::Command(_))
 }
 
 /// Descriptors of the engine. Files that hold long results of `each` stages are not counted: they are for a moment,
@@ -122,7 +135,7 @@ fn pages(plan: &Plan, count: impl Fn(Pages) -> u64) -> Vec<NeedPart> {
             (true, false) => Pages { at_start: DEFAULT_PAGES, at_most: large },
             (false, _) => Pages { at_start: DEFAULT_PAGES, at_most: DEFAULT_PAGES },
         };
-        let outputs = stage.outputs.iter().filter(|port| port.name != "failed").count() as u64;
+        let outputs = pipes_out(stage) as u64;
         let logs = u64::from(has_log(stage));
         inputs * count(input)
             + outputs * count(Pages { at_start: DEFAULT_PAGES, at_most: large })

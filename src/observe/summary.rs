@@ -280,6 +280,7 @@ mod tests {
             EdgeReport { failed: 2, dropped: 1, discarded, ..edge("numbers -> square", 1_000_000, 998_999) };
         report.outcome = Outcome::Failed {
             failures: vec![Failure {
+                problem: None,
                 stage: Some("square".to_owned()),
                 worker: Some("square/2".to_owned()),
                 exit: Some(-9),

@@ -264,6 +264,8 @@ impl Writer {
         self.remove_bars();
         let look = terminal::stderr();
         let text = match self.progress {
+            // Nothing has moved: the pipeline is wrong, and its diagnostics come next.
+            _ if report.outcome.problems().next().is_some() => String::new(),
             Progress::Failures => observe::failures(report, look),
             Progress::Live | Progress::Lines | Progress::Summary => observe::summary(report, look),
         };
