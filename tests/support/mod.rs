@@ -756,6 +756,19 @@ pub(crate) fn cpu_ticks(pid: i32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
+/// The PATH with the folder of the interpreter itself first: what stands for it there may be a slow script.
+pub(crate) fn path_with_python() -> String {
+    static PATH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let find = || {
+        need_python();
+        let asked =
+            Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+        let python = PathBuf::from(String::from_utf8(asked.stdout).unwrap().trim());
+        format!("{}:{}", python.parent().unwrap().display(), std::env::var("PATH").unwrap())
+    };
+    PATH.get_or_init(find).clone()
+}
+
 /// Some tests need Python; one that is missing is no riddle.
 #[track_caller]
 pub(crate) fn need_python() {
