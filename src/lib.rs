@@ -61,12 +61,14 @@ pub mod language;
 pub mod model;
 pub mod observe;
 pub mod report;
+pub mod shared;
 
 mod engine;
 mod explain;
 mod ipc;
 mod process;
 mod runtime;
+mod sdk;
 mod sys;
 mod unsupported;
 

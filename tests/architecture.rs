@@ -4,7 +4,7 @@
 //! 4  engine  lib  unsupported
 //! 3  language  observe  explain  control  watch
 //! 2  runtime
-//! 1  graph  process  ipc  shared
+//! 1  graph  process  ipc  sdk  shared
 //! 0  sys  model < report, explanation < event
 //! ```
 //!
@@ -30,7 +30,7 @@ impl fmt::Display for Level {
     }
 }
 
-const LEVELS: [(&str, Level); 18] = [
+const LEVELS: [(&str, Level); 19] = [
     ("sys", Level(0, 0)),
     ("model", Level(0, 0)),
     ("report", Level(0, 1)),
@@ -39,6 +39,7 @@ const LEVELS: [(&str, Level); 18] = [
     ("graph", Level(1, 0)),
     ("process", Level(1, 0)),
     ("ipc", Level(1, 0)),
+    ("sdk", Level(1, 0)),
     ("shared", Level(1, 0)),
     ("runtime", Level(2, 0)),
     ("language", Level(3, 0)),

@@ -14,10 +14,12 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::event::Event;
 use crate::graph::Plan;
+use crate::model::Body;
 use crate::process::Launcher;
 use crate::report::{Report, Snapshot};
 use crate::runtime::run::{Control, RunLoop};
 use crate::runtime::supervisor::Level;
+use crate::sdk;
 
 /// Whether [`init`] has run in this process.
 static IS_INITIALISED: AtomicBool = AtomicBool::new(false);
@@ -63,6 +65,11 @@ pub enum StartError {
     /// [`init`] was not called at the start of `main`.
     #[error("the engine was not initialised: call `mpflow::init()` first thing in `main`")]
     NotInitialised,
+    /// The Python package that workers of Python stages run could not be written to any folder of the user's.
+    #[error(
+        "cannot write the Python package of the workers: neither to the user's cache nor among the temporary files"
+    )]
+    Sdk(#[source] io::Error),
     /// The launcher process, or what the run's thread waits on, could not be made.
     #[error("cannot start the run")]
     System(#[from] io::Error),
@@ -86,6 +93,9 @@ impl Run {
     pub fn start(plan: Plan) -> Result<Self, StartError> {
         if !IS_INITIALISED.load(Ordering::Acquire) {
             return Err(StartError::NotInitialised);
+        }
+        if plan.stages.iter().any(|stage| matches!(stage.stage.body, Body::Python(_))) {
+            sdk::install().map_err(StartError::Sdk)?;
         }
         let id = uuid::Uuid::now_v7().to_string();
         let wake = Arc::new(

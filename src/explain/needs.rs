@@ -2,12 +2,15 @@
 
 use crate::explanation::{Machine, Memory, Need, NeedPart, Resource};
 use crate::graph::{Plan, StagePlan};
-use crate::model::{Mode, ProbeKind, Redirect};
+use crate::model::{Body, Mode, ProbeKind, Redirect};
 use crate::runtime::run::{LARGEST_PIPE, ONE_PAGE};
 
 /// Descriptors that a run needs besides those of its workers: standard ones, epoll, the launcher's socket, files of
 /// the program around it.
 const BASE_DESCRIPTORS: u64 = 32;
+
+/// Of a run with shared objects: its folder, its socket, its memory.
+const SHARED_DESCRIPTORS: u64 = 3;
 
 /// The engine, its launcher and the launcher's guardian.
 const OWN_PROCESSES: u64 = 3;
@@ -58,17 +61,32 @@ fn by_worker<'a>(
 
 /// The engine's own ends of a worker's streams.
 fn ends_of_a_worker(stage: &StagePlan) -> u64 {
-    let outputs = stage.outputs.iter().filter(|port| port.name != "failed").count();
+    let outputs = pipes_out(stage);
     let is_notified = stage.stage.ready.as_ref().is_some_and(|probe| probe.kind == ProbeKind::Notify);
-    // One for standard error, where no edge takes it.
-    (stage.inputs.len() + outputs + 1 + usize::from(is_notified)) as u64
+    // One for standard error, where no edge takes it; a function has a control connection besides.
+    (stage.inputs.len() + outputs + 1 + usize::from(is_notified) + usize::from(is_function(stage))) as u64
+}
+
+/// Pipes that one worker writes records to. The results of a `map` function all travel in one.
+fn pipes_out(stage: &StagePlan) -> usize {
+    let outputs = stage.outputs.iter().filter(|port| port.name != "failed");
+    match is_function(stage) && stage.stage.mode == Mode::Map {
+        true => 1 + outputs.filter(|port| port.name == "stderr").count(),
+        false => outputs.count(),
+    }
+}
+
+fn is_function(stage: &StagePlan) -> bool {
+    !matches!(stage.stage.body, Body::Command(_))
 }
 
 /// Descriptors of the engine. Files that hold long results of `each` stages are not counted: they are for a moment,
 /// and not every result is long.
 pub(crate) fn descriptors(plan: &Plan, machine: &Machine) -> Need {
-    let mut parts = vec![NeedPart::own(BASE_DESCRIPTORS)];
-    parts.extend(by_worker(plan, ends_of_a_worker));
+    // A worker that uses shared objects has a connection; threads and commands that have more are its own affair.
+    let (own, connections) = if plan.shared.is_empty() { (0, 0) } else { (SHARED_DESCRIPTORS, 1) };
+    let mut parts = vec![NeedPart::own(BASE_DESCRIPTORS + own)];
+    parts.extend(by_worker(plan, |stage| ends_of_a_worker(stage) + connections));
     // Both ends of a pipe edge wait in the engine until both of its workers have started.
     parts.extend(plan.pipes.iter().map(|pipe| NeedPart {
         of: pipe.name.clone(),
@@ -122,7 +140,7 @@ fn pages(plan: &Plan, count: impl Fn(Pages) -> u64) -> Vec<NeedPart> {
             (true, false) => Pages { at_start: DEFAULT_PAGES, at_most: large },
             (false, _) => Pages { at_start: DEFAULT_PAGES, at_most: DEFAULT_PAGES },
         };
-        let outputs = stage.outputs.iter().filter(|port| port.name != "failed").count() as u64;
+        let outputs = pipes_out(stage) as u64;
         let logs = u64::from(has_log(stage));
         inputs * count(input)
             + outputs * count(Pages { at_start: DEFAULT_PAGES, at_most: large })

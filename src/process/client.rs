@@ -12,7 +12,7 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use super::launcher::LAUNCHER_NAME;
-use super::protocol::{Answer, MAX_MESSAGE_BYTES, SIGNAL, START_IN_FILE, StartFailure, StartRequest};
+use super::protocol::{ADOPT, Answer, MAX_MESSAGE_BYTES, SIGNAL, START_IN_FILE, StartFailure, StartRequest};
 use crate::model::{Exit, Signal, Usage};
 use crate::sys::message::{self, Received};
 
@@ -109,6 +109,14 @@ impl Launcher {
         let mut bytes = vec![SIGNAL];
         bytes.extend_from_slice(&id.to_le_bytes());
         bytes.extend_from_slice(&signal.0.to_le_bytes());
+        self.send(Unsent { bytes, descriptors: Vec::new() })
+    }
+
+    /// Asks it to take a process for this worker that a fork server has made, and left to it. Answered like a start.
+    pub(crate) fn request_adoption(&mut self, id: u64, pid: i32) -> io::Result<()> {
+        let mut bytes = vec![ADOPT];
+        bytes.extend_from_slice(&id.to_le_bytes());
+        bytes.extend_from_slice(&pid.to_le_bytes());
         self.send(Unsent { bytes, descriptors: Vec::new() })
     }
 

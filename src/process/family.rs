@@ -27,7 +27,7 @@ pub(super) fn processes() -> impl Iterator<Item = i32> {
 }
 
 /// Field 4 of `/proc/PID/stat`; the name before it may hold anything, so count from its last parenthesis.
-fn parent_of(pid: i32) -> Option<i32> {
+pub(super) fn parent_of(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
 }

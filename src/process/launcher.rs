@@ -1,6 +1,6 @@
 //! The launcher's side: the small process that starts, signals and reaps every worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -13,15 +13,18 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, killpg, sigprocm
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use super::family::parent_of;
 use super::guardian;
 use super::protocol::{
-    ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, Reader, SIGNAL, START, START_IN_FILE, StartFailure,
+    ADOPT, ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, Reader, SIGNAL, START, START_IN_FILE,
+    StartFailure,
 };
 use super::sweep::kill_descendants;
 use crate::model::{Exit, Usage};
 use crate::sys::fork::{Fork, fork};
 use crate::sys::message::{self, Received};
 use crate::sys::reap::Children;
+use crate::sys::spawn::Step;
 use crate::sys::{descriptor, reap, spawn};
 
 /// The name that this executable is started by when it is to be the launcher.
@@ -35,12 +38,14 @@ pub(crate) fn become_launcher_if_asked() {
     if args.next().is_none_or(|name| name != LAUNCHER_NAME) || args.next().is_some() {
         return;
     }
+    // What whoever started the engine left open is for workers that are to have it, and for nobody else.
+    let inherited = descriptor::inheritable();
     let Some((socket, null)) = take_socket() else { std::process::exit(1) };
     match fork() {
         Ok(Fork::Parent(launcher)) => guardian::guard(launcher, &socket),
         // Where no process can be made for it, there is one guard less, and a run all the same.
         Ok(Fork::Child) | Err(_) => {
-            let Some(mut launcher) = Server::new(socket, null) else { std::process::exit(1) };
+            let Some(mut launcher) = Server::new(socket, null, inherited) else { std::process::exit(1) };
             launcher.run();
             kill_descendants(&launcher.signals);
         }
@@ -105,6 +110,10 @@ struct Server {
     groups: HashMap<u64, i32>,
     /// When the groups whose leader has ended are to be looked at again, where there are any.
     look_again_at: Option<Instant>,
+    /// The last that have ended without being workers: one may be a worker that a fork server has only just made.
+    strangers: VecDeque<Stranger>,
+    /// What whoever started the engine left inheritable.
+    inherited: Vec<RawFd>,
     /// Between the last look and the next.
     look_interval: Duration,
     answers: Vec<u8>,
@@ -117,8 +126,18 @@ struct Server {
 /// has no use for the first alone.
 const PATIENCE_MS: u8 = 5;
 
+/// A process that has ended and was no worker.
+struct Stranger {
+    pid: i32,
+    exit: Exit,
+    usage: Usage,
+}
+
+/// Remembered of them at most: more than fork servers can have made between two messages.
+const STRANGERS: usize = 256;
+
 impl Server {
-    fn new(socket: OwnedFd, null: OwnedFd) -> Option<Self> {
+    fn new(socket: OwnedFd, null: OwnedFd, inherited: Vec<RawFd>) -> Option<Self> {
         // Neither comes with a fork from a guardian.
         stand_alone()?;
         let signals = ended_children().ok()?;
@@ -129,6 +148,8 @@ impl Server {
             workers: HashMap::new(),
             groups: HashMap::new(),
             look_again_at: None,
+            strangers: VecDeque::new(),
+            inherited,
             look_interval: FIRST_LOOK,
             answers: Vec::new(),
             is_urgent: false,
@@ -199,6 +220,7 @@ impl Server {
                 }
             }
             Some(&SIGNAL) => self.signal(&request[1..]),
+            Some(&ADOPT) => self.adopt(&request[1..]),
             _ => {}
         }
     }
@@ -224,6 +246,7 @@ impl Server {
             env: &decoded.env,
             cwd: decoded.cwd,
             descriptors: &placed,
+            inherited: if decoded.inherits { &self.inherited } else { &[] },
             limits: &decoded.limits,
             nice: decoded.nice,
             cpus: &decoded.cpus,
@@ -244,6 +267,29 @@ impl Server {
         }
     }
 
+    /// Takes a process that a fork server has left to us, as one that we have started: it leads a group of its own.
+    fn adopt(&mut self, request: &[u8]) {
+        let mut reader = Reader { bytes: request };
+        let (Some(id), Some(pid)) = (reader.u64(), reader.i32()) else { return };
+        self.is_urgent = true;
+        let ended = self.strangers.iter().position(|stranger| stranger.pid == pid);
+        let ended = ended.and_then(|position| self.strangers.remove(position));
+        let is_ours = parent_of(pid) == i32::try_from(std::process::id()).ok();
+        if ended.is_none() && !is_ours {
+            let failure = StartFailure { step: Step::Adopt, errno: nix::libc::ESRCH };
+            return Answer::StartFailed { id, failure }.write(&mut self.answers);
+        }
+        self.workers.insert(pid, Worker { id, leader_ended: ended.is_some() });
+        self.groups.insert(id, pid);
+        Answer::Started { id, pid }.write(&mut self.answers);
+        if let Some(Stranger { exit, usage, .. }) = ended {
+            Answer::Exited { id, exit, usage }.write(&mut self.answers);
+            if !self.end_if_empty(pid) {
+                self.look_again_after(FIRST_LOOK);
+            }
+        }
+    }
+
     fn signal(&self, request: &[u8]) {
         let mut reader = Reader { bytes: request };
         let (Some(id), Some(number)) = (reader.u64(), reader.i32()) else { return };
@@ -259,22 +305,29 @@ impl Server {
         let mut orphans_ended = false;
         while let Children::Ended(pid) = reap::look_at_all() {
             let Some(ended) = reap::reap(pid) else { return };
+            let exit = Exit::from_code(ended.code);
+            let usage = Usage {
+                cpu: ended.cpu,
+                peak_memory_bytes: ended.peak_memory_bytes,
+                core_dumped: ended.core_dumped,
+            };
             match self.workers.get_mut(&pid) {
                 Some(worker) => {
                     worker.leader_ended = true;
                     let id = worker.id;
-                    let usage = Usage {
-                        cpu: ended.cpu,
-                        peak_memory_bytes: ended.peak_memory_bytes,
-                        core_dumped: ended.core_dumped,
-                    };
-                    Answer::Exited { id, exit: Exit::from_code(ended.code), usage }.write(&mut self.answers);
+                    Answer::Exited { id, exit, usage }.write(&mut self.answers);
                     self.is_urgent = true;
                     if !self.end_if_empty(pid) {
                         self.look_again_after(FIRST_LOOK);
                     }
                 }
-                None => orphans_ended = true,
+                None => {
+                    orphans_ended = true;
+                    if self.strangers.len() == STRANGERS {
+                        self.strangers.pop_front();
+                    }
+                    self.strangers.push_back(Stranger { pid, exit, usage });
+                }
             }
             if self.answers.len() > MAX_MESSAGE_BYTES / 2 && !self.flush() {
                 return;

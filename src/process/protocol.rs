@@ -40,6 +40,8 @@ pub(crate) struct StartRequest {
     pub(crate) cpus: Vec<usize>,
     /// It is likely to end soon, and nothing is done meanwhile: that it runs may be told later.
     pub(crate) is_brief: bool,
+    /// It gets every descriptor that whoever started the engine left inheritable.
+    pub(crate) inherits: bool,
 }
 
 /// Why a worker could not be started.
@@ -67,6 +69,7 @@ impl std::fmt::Display for StartFailure {
             Step::Limits => "cannot set the limits",
             Step::Cwd => "cannot enter the working directory",
             Step::Exec => "cannot execute the program",
+            Step::Adopt => "it is not there any more, and nobody knows how it ended",
         };
         let error = io::Error::from_raw_os_error(self.errno);
         write!(f, "{step}: {error}")?;
@@ -85,6 +88,7 @@ impl std::fmt::Display for StartFailure {
 pub(super) const START: u8 = 1;
 pub(super) const START_IN_FILE: u8 = 2;
 pub(super) const SIGNAL: u8 = 3;
+pub(super) const ADOPT: u8 = 4;
 
 /// What the launcher says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +164,7 @@ impl StartRequest {
             bytes.extend_from_slice(&value.to_le_bytes());
         };
         bytes.extend_from_slice(&self.id.to_le_bytes());
-        bytes.push(u8::from(self.is_brief));
+        bytes.push(u8::from(self.is_brief) | u8::from(self.inherits) << 1);
         number(&mut bytes, self.descriptors.len());
         for (_, there) in &self.descriptors {
             bytes.extend_from_slice(&there.to_le_bytes());
@@ -197,6 +201,7 @@ pub(super) struct Decoded<'a> {
     pub(super) argv: Vec<&'a CStr>,
     pub(super) env: Vec<&'a CStr>,
     pub(super) is_brief: bool,
+    pub(super) inherits: bool,
 }
 
 impl<'a> Decoded<'a> {
@@ -205,7 +210,8 @@ impl<'a> Decoded<'a> {
         let mut reader = Reader { bytes: message };
         reader.u8()?;
         let id = reader.u64()?;
-        let is_brief = reader.u8()? != 0;
+        let flags = reader.u8()?;
+        let (is_brief, inherits) = (flags & 1 != 0, flags & 2 != 0);
         let count = reader.u32()?;
         let targets = (0..count).map(|_| reader.i32()).collect::<Option<_>>()?;
         let count = reader.u32()?;
@@ -217,7 +223,7 @@ impl<'a> Decoded<'a> {
         let (program, cwd) = (reader.text()?, reader.text()?);
         let argv = (0..argc).map(|_| reader.text()).collect::<Option<_>>()?;
         let env = (0..envc).map(|_| reader.text()).collect::<Option<_>>()?;
-        Some(Self { id, targets, limits, nice, cpus, program, cwd, argv, env, is_brief })
+        Some(Self { id, targets, limits, nice, cpus, program, cwd, argv, env, is_brief, inherits })
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::pipe2;
 
@@ -38,6 +38,24 @@ pub(crate) fn unread_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
     // SAFETY: FIONREAD writes one int through the pointer, which is to a live local of that type.
     unsafe { fionread(fd.as_raw_fd(), &mut bytes) }?;
     Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// The size of a memory file whose size is sealed, so that nobody who maps it can be made to fault; `None` for any other
+/// file.
+pub(crate) fn fixed_size(fd: BorrowedFd<'_>) -> Option<u64> {
+    let seals = SealFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GET_SEALS).ok()?);
+    let is_fixed = seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW);
+    is_fixed.then(|| fstat(fd).ok().and_then(|file| u64::try_from(file.st_size).ok())).flatten()
+}
+
+/// A memory file of this size, for good.
+#[cfg(test)]
+pub(crate) fn sealed_memory(bytes: i64) -> io::Result<OwnedFd> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let fd = memfd_create(c"mpflow-test", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    nix::unistd::ftruncate(&fd, bytes)?;
+    fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW))?;
+    Ok(fd)
 }
 
 /// What kind of file a standard descriptor of this process is.
@@ -108,6 +126,19 @@ pub(crate) fn place_at(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Descriptors besides the standard ones that a program that this process executes would have, in order.
+pub(crate) fn inheritable() -> Vec<RawFd> {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
+    let is_inheritable = |&fd: &RawFd| {
+        // SAFETY: the descriptor was just listed; should it be closed meanwhile, the call fails.
+        fd > 2 && fcntl(unsafe { BorrowedFd::borrow_raw(fd) }, FcntlArg::F_GETFD) == Ok(0)
+    };
+    let mut inheritable: Vec<RawFd> = numbers.filter(is_inheritable).collect();
+    inheritable.sort_unstable();
+    inheritable
 }
 
 /// Marks every descriptor from 3 on to be closed on exec, so that only listed ones reach a worker.

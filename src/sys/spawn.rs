@@ -24,6 +24,8 @@ pub(crate) struct Program<'a> {
     pub cwd: &'a CStr,
     /// `(here, there)`: this process's descriptor and the number that the program finds it at.
     pub descriptors: &'a [(RawFd, RawFd)],
+    /// Further descriptors that it gets at the numbers that they have here, but those that `descriptors` takes.
+    pub inherited: &'a [RawFd],
     /// Resource limits, `(resource, soft and hard)`.
     pub limits: &'a [(c_int, u64)],
     /// Scheduling priority.
@@ -50,6 +52,8 @@ pub(crate) enum Step {
     Cwd = 5,
     /// Executing the program.
     Exec = 6,
+    /// Taking a process that somebody else has made.
+    Adopt = 7,
 }
 
 impl Step {
@@ -62,6 +66,7 @@ impl Step {
             3 => Self::Descriptors,
             4 => Self::Limits,
             5 => Self::Cwd,
+            7 => Self::Adopt,
             _ => Self::Exec,
         }
     }
@@ -206,6 +211,10 @@ fn place_descriptors(shared: &Shared<'_>) -> Result<(), (Step, c_int)> {
     for (&source, &(_, there)) in sources.iter().zip(wanted) {
         // SAFETY: dup2 on numbers of this process's own table.
         check(Step::Descriptors, unsafe { libc::dup2(source, there) })?;
+    }
+    for &inherited in shared.program.inherited {
+        // SAFETY: fcntl on a number of this process's own table. One that has been closed meanwhile is not there.
+        unsafe { libc::fcntl(inherited, libc::F_SETFD, 0) };
     }
     Ok(())
 }

@@ -484,10 +484,14 @@ impl Broker {
         let framing = self.input_framing(stage);
         let queues = &self.queues;
         let exchange = self.stages[stage].exchange.as_mut()?;
+        if exchange.holds_alone(rank) {
+            return None;
+        }
+        let is_free = exchange.leases(rank).is_empty();
         let order = exchange.order.take();
         let may = |sequence| order.as_ref().is_none_or(|order| order.may_lease(sequence));
         let returned = exchange.take_returned(max_records, framing, |lease| {
-            queues[lease.queue].lane(rank) == lease.lane && may(lease.sequence)
+            queues[lease.queue].lane(rank) == lease.lane && may(lease.sequence) && (is_free || !lease.alone)
         });
         let may_take = exchange.may_take_new() && may(exchange.next_sequence());
         exchange.order = order;
@@ -612,6 +616,34 @@ impl Broker {
             self.leave(stage, part.sequence, part.records, results);
         }
         Ok(())
+    }
+
+    /// A function worker has answered its first `records` records, which are of one lease, all together by these
+    /// results.
+    pub(crate) fn answer_with(
+        &mut self,
+        stage: usize,
+        rank: usize,
+        records: u64,
+        results: Results,
+    ) -> Result<(), TooMany> {
+        let held = self.leases(stage, rank).next().map_or(0, Lease::open);
+        if records > held {
+            return Err(TooMany { held, answered: records });
+        }
+        let parts = self.exchange_mut(stage).answer(rank, records).unwrap_or_default();
+        if let Some(part) = parts.first() {
+            self.deliver(part.queue, part.records);
+            self.leave(stage, part.sequence, part.records, results);
+        }
+        Ok(())
+    }
+
+    /// A worker is gone that was to answer several records together: see [`Lease::alone`].
+    pub(crate) fn suspect(&mut self, stage: usize, rank: usize) {
+        let framing = self.input_framing(stage);
+        self.exchange_mut(stage).suspect(rank, framing);
+        self.give_back(stage, rank);
     }
 
     /// An `each` process has done all that it was started for; its results leave whole.

@@ -37,21 +37,23 @@ struct Lane {
 impl Lane {
     fn push_back(&mut self, block: Block) {
         self.records += block.records;
-        self.bytes += block.len() as u64 + BLOCK_COST_BYTES;
+        self.bytes += block.cost() + BLOCK_COST_BYTES;
         self.blocks.push_back(block);
     }
 
     fn push_front(&mut self, block: Block) {
         self.records += block.records;
-        self.bytes += block.len() as u64 + BLOCK_COST_BYTES;
+        self.bytes += block.cost() + BLOCK_COST_BYTES;
         self.blocks.push_front(block);
     }
 
     fn take(&mut self, framing: Framing, max_bytes: usize, max_records: u64) -> Option<Block> {
         let front = self.blocks.front_mut()?;
+        let before = front.cost();
         let block = front.take_front(framing, max_bytes, max_records);
         self.records -= block.records;
-        self.bytes -= block.len() as u64;
+        // Both parts of a chunk that was split have all its bytes.
+        self.bytes = self.bytes - before + front.cost();
         if front.is_empty() {
             self.blocks.pop_front();
             self.bytes -= BLOCK_COST_BYTES;
@@ -232,7 +234,7 @@ impl Queue {
 
     fn count_in(&mut self, block: &Block) {
         self.books.records_in += block.records * self.copies();
-        self.books.bytes_in += block.len() as u64;
+        self.books.bytes_in += block.cost();
     }
 
     fn store(&mut self, block: Block) {
@@ -345,7 +347,7 @@ fn partition(block: &Block, framing: Framing, key: &PartitionKey, lanes: usize) 
     }
     parts
         .into_iter()
-        .map(|(bytes, records)| Block { data: Bytes::from(bytes), records, is_open: false })
+        .map(|(bytes, records)| Block { pins: block.pins.clone(), ..Block::new(Bytes::from(bytes), records) })
         .collect()
 }
 

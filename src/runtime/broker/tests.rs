@@ -23,7 +23,7 @@ fn numbers(block: &Block) -> Vec<u64> {
 
 fn block(numbers: &[u64]) -> Block {
     let text: String = numbers.iter().map(|number| format!("{number}\n")).collect();
-    Block { data: Bytes::from(text), records: numbers.len() as u64, is_open: false }
+    Block::new(Bytes::from(text), numbers.len() as u64)
 }
 
 /// A million steps in all: what no one thinks of, found by their number. What they find is told by its seed, and
@@ -109,7 +109,7 @@ fn a_record_larger_than_the_queue_passes_alone() {
     let mut broker = Broker::new(&plan);
     let source = broker.output(0, 0);
     let large = [vec![b'x'; 5000], vec![b'\n']].concat();
-    broker.publish(source, Block { data: Bytes::from(large.clone()), records: 1, is_open: false });
+    broker.publish(source, Block::new(Bytes::from(large.clone()), 1));
     assert!(!broker.is_blocked(source));
     broker.publish(source, block(&[1]));
     assert!(broker.is_blocked(source), "nothing goes beside it");

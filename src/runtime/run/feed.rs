@@ -169,7 +169,7 @@ impl Feed {
             self.owed_end = None;
             count -= 1;
             // It lies in the pipe like any other byte, and belongs to no record of its own.
-            self.keep(0, Block { data: Bytes::copy_from_slice(&[end]), records: 0, is_open: false });
+            self.keep(0, Block::new(Bytes::copy_from_slice(&[end]), 0));
         }
         while let Some(next) = self.outgoing.front_mut() {
             let rest = next.block.len() - next.written;
@@ -238,7 +238,7 @@ impl Feed {
                     let (whole, records) = match whole < read && whole < next.block.len() {
                         true => {
                             let more = framing.first(&next.block.data[whole..]);
-                            (whole + more, records + 1)
+                            (whole + more, records + framing.count_in(&next.block.data[whole..]))
                         }
                         false => (whole, records),
                     };
@@ -261,12 +261,7 @@ impl Feed {
             } else {
                 let read = block.len() - in_pipe;
                 let framing = framing(queue);
-                let begun = framing.records(&block.data).scan(0, |at, record| {
-                    let start = *at;
-                    *at += record.len();
-                    Some(start)
-                });
-                let begun = begun.take_while(|&start| start < read).count() as u64;
+                let begun = framing.begun_before(&block.data, read);
                 block.take_records(framing, begun);
                 in_pipe = 0;
             }

@@ -20,13 +20,14 @@ impl RunLoop {
         self.launcher.receive(&mut told);
         self.moved();
         for notification in told {
-            let notification = match self.hear_of_probe(notification) {
-                Some(notification) => notification,
-                None => continue,
-            };
+            let notification =
+                match self.hear_of_probe(notification).and_then(|told| self.hear_of_server(told)) {
+                    Some(notification) => notification,
+                    None => continue,
+                };
             let worker = |id| match self.ids.get(&id) {
                 Some(&Owner::Worker(worker)) => Some(worker),
-                Some(Owner::Probe(_)) | None => None,
+                Some(Owner::Probe(_) | Owner::Server(_)) | None => None,
             };
             let input = match notification {
                 Notification::Started { id, pid } => worker(id).map(|worker| Input::Started { worker, pid }),

@@ -14,9 +14,13 @@
 //! | `read` | what workers write, cut and passed on |
 //! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
+//! | `function` | workers that call functions: their control connection, their answers |
+//! | `servers` | processes that are forked for each worker |
+//! | `segments` | shared memory for large records |
 //! | `ready` | whether workers are ready |
 //! | `hear` | what the launcher and other threads say |
 //! | `settle` | what the cores say is done |
+//! | `shared` | the clients of shared objects |
 //! | `time` | the run's clock, which stands still while the run is suspended |
 //! | `clock` | deadlines that are not the supervisor's |
 //! | `why` | who waits for what |
@@ -25,6 +29,7 @@
 mod ahead;
 mod clock;
 mod feed;
+mod function;
 mod hear;
 mod held;
 mod lease;
@@ -32,7 +37,10 @@ mod poller;
 mod read;
 mod ready;
 mod recipe;
+mod segments;
+mod servers;
 mod settle;
+mod shared;
 mod start;
 mod stdio;
 mod stream;
@@ -44,7 +52,7 @@ mod worker;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,6 +67,9 @@ use poller::{Poller, Ready, Token, Tokens};
 pub(crate) use read::LONGEST_LOG_LINE;
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
+use segments::Segments;
+use servers::Servers;
+use shared::SharedSide;
 use stdio::{Stdin, Stdout};
 use tell::Events;
 use time::RunClock;
@@ -74,6 +85,8 @@ use crate::ipc::Buffers;
 use crate::model::Mode;
 use crate::process::Launcher;
 use crate::report::{Report, Snapshot};
+use crate::shared::ClientId;
+use crate::sys::descriptor;
 
 /// A turn that takes so much longer than it was meant to, and some that follow it, are for listening alone.
 const AWAY: Duration = Duration::from_millis(100);
@@ -109,12 +122,20 @@ enum Target {
     Tap { stage: usize, rank: usize, port: usize },
     Log { stage: usize, rank: usize },
     Notify { stage: usize, rank: usize },
+    Control { stage: usize, rank: usize },
+    Server(u32),
+    ServerLog(u32),
+    Answers { stage: usize, rank: usize },
+    SharedListener,
+    SharedClient(ClientId),
 }
 
 /// Whose process it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Worker(Worker),
+    /// A fork server.
+    Server(u32),
     /// One look at whether this worker is ready.
     Probe(Worker),
 }
@@ -156,11 +177,15 @@ pub(crate) struct RunLoop {
     next_id: u64,
     /// Ends that may have something to read, in turn.
     readable: VecDeque<Token>,
+    segments: Segments,
+    servers: Servers,
     pipes: HashMap<(usize, usize), PipeEnds>,
     /// Files that were opened, and emptied, in this run.
     opened: HashSet<PathBuf>,
     stdin: Option<Stdin>,
     stdout: Option<Stdout>,
+    /// Where the pipeline declares shared objects.
+    shared: Option<SharedSide>,
     /// To be started as soon as the launcher takes more.
     to_start: VecDeque<Worker>,
     /// Not yet told to the supervisor.
@@ -184,6 +209,10 @@ pub(crate) struct RunLoop {
     said_still: bool,
     events: Events,
     has_ended: bool,
+    /// Descriptors that whoever started this process left inheritable.
+    inheritable: Vec<RawFd>,
+    /// Records may flow: every function was found.
+    flows: bool,
     /// When this thread last began to listen. What is due is judged by this time: all that had happened before it is
     /// known, and what came later may have been in time.
     heard_at: Instant,
@@ -215,7 +244,7 @@ impl RunLoop {
         let by_worker = || plan.stages.iter().map(|stage| stage.stage.pool.max);
         let stages = plan.stages.len();
         let mut run = Self {
-            names: RunNames { pipeline: plan.name.clone(), run_id },
+            names: RunNames { pipeline: plan.name.clone(), run_id, shared: None },
             began_at: Instant::now(),
             clock: RunClock::default(),
             supervisor: Supervisor::new(&plan, fastrand::u64(..)),
@@ -235,10 +264,13 @@ impl RunLoop {
             ids: HashMap::new(),
             next_id: 1,
             readable: VecDeque::new(),
+            segments: Segments::default(),
+            servers: Servers::default(),
             pipes: HashMap::new(),
             opened: HashSet::new(),
             stdin: None,
             stdout: None,
+            shared: None,
             to_start: VecDeque::new(),
             inputs: VecDeque::new(),
             turns: vec![0; stages],
@@ -252,6 +284,8 @@ impl RunLoop {
             said_still: false,
             events: Events::new(events),
             has_ended: false,
+            inheritable: descriptor::inheritable(),
+            flows: false,
             heard_at: Instant::now(),
             patience: Duration::MAX,
             catches_up: 0,
@@ -259,6 +293,7 @@ impl RunLoop {
             plan: Arc::new(plan),
         };
         run.open_standard()?;
+        run.names.shared = run.open_shared()?;
         Ok(run)
     }
 
@@ -274,6 +309,8 @@ impl RunLoop {
         let report = self.report();
         // The launcher kills whatever is left, and waits for it.
         self.end_launcher();
+        // Its folder goes with it.
+        self.shared = None;
         let Self { events, began_at, .. } = self;
         events.end(began_at.elapsed(), &report);
         report
@@ -325,6 +362,8 @@ impl RunLoop {
             self.keep_time();
         }
         self.settle();
+        self.recycle_segments();
+        self.end_unneeded_servers();
         // A stage that is ended meanwhile waits for no room any more.
         self.start_some();
         self.events.send_if_due();
@@ -357,6 +396,20 @@ impl RunLoop {
             Target::Stdin => self.stdin_is_readable(event.token),
             Target::Log { stage, rank } => self.read_log(stage, rank),
             Target::Notify { stage, rank } => self.read_notify(stage, rank),
+            Target::Control { stage, rank } => self.control_is_ready(stage, rank),
+            Target::Server(number) => self.hear_server(number),
+            Target::ServerLog(number) => self.read_server_log(number),
+            Target::Answers { stage, rank } => {
+                let answers = self.workers[stage][rank].as_mut().and_then(|io| io.answers.as_mut());
+                if let Some(tap) = answers {
+                    tap.has_hung_up |= event.hung_up;
+                    if !std::mem::replace(&mut tap.is_readable, true) {
+                        self.readable.push_back(event.token);
+                    }
+                }
+            }
+            Target::SharedListener => self.accept_shared(),
+            Target::SharedClient(client) => self.hear_shared(client),
             Target::Launcher | Target::Wake => {}
         }
     }

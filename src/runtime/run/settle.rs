@@ -116,11 +116,18 @@ impl RunLoop {
                 let reason = if has_failed { Reason::ConsumerFailed } else { Reason::ConsumerEnded };
                 self.broker.close_input(stage, reason);
             }
-            Action::Ended { worker, exit, is_success, asked } => self.ended(worker, exit, is_success, asked),
+            Action::Ended { worker, exit, is_success, asked } => {
+                self.ended(worker, exit, is_success, asked);
+                self.shared_worker_ended(worker, is_success);
+            }
             Action::LetGo(worker) => self.let_go(worker),
             Action::Wake { stage } => self.pump_leases(stage),
             Action::CloseSources => self.close_stdin(),
-            Action::StageEnded { stage } => self.stage_ended(stage),
+            Action::StageEnded { stage } => {
+                self.stage_ended(stage);
+                self.shared_stage_ended();
+            }
+            Action::LetFlow => self.let_flow(),
             // Told with the time that deadlines were reckoned from, however long this thread was kept from it.
             Action::Emit(kind) => self.tell_at(real, kind),
             Action::RunEnded => self.has_ended = true,
@@ -149,6 +156,15 @@ impl RunLoop {
             self.end_port_if_nobody_writes(worker.stage, port);
         }
         self.begin_probe(worker);
+        self.function_started(worker);
+        self.worker_works(worker);
+    }
+
+    /// A worker may be given records, if it may.
+    pub(super) fn worker_works(&mut self, worker: Worker) {
+        if !self.io(worker).is_some_and(|io| io.takes_records()) {
+            return;
+        }
         let ports = self.plan.stages[worker.stage].inputs.len();
         for port in 0..ports {
             self.pump(Consumer::Port { stage: worker.stage, port });
@@ -190,7 +206,10 @@ impl RunLoop {
     pub(super) fn drop_io(&mut self, io: WorkerIo) {
         let feeds = io.feeds.iter().flatten().map(|feed| feed.token);
         let taps = io.taps.iter().flatten().map(|tap| tap.token);
-        for token in feeds.chain(taps).chain(io.log.iter().map(|log| log.token)) {
+        let control = io.control.iter().map(|control| control.token);
+        let answers = io.answers.iter().map(|tap| tap.token);
+        for token in feeds.chain(taps).chain(io.log.iter().map(|log| log.token)).chain(control).chain(answers)
+        {
             self.tokens.remove(token);
         }
         self.end_probe(io.probe);
@@ -229,10 +248,13 @@ impl RunLoop {
                     fed.iter().for_each(|&(queue, records)| self.broker.unconfirm(queue, records));
                 }
             }
-            Exchange::Map { last, .. } => self.map_ended(worker, exit, is_success, asked, last),
+            Exchange::Map { last, about, .. } => {
+                self.map_ended(worker, exit, is_success, asked, last, about);
+            }
             Exchange::Each { results, .. } => self.each_ended(worker, exit, is_success, asked, results),
         }
         self.drop_io(io);
+        self.segments_left(worker);
         self.inputs_after_end(worker);
     }
 
@@ -325,6 +347,11 @@ impl RunLoop {
                 && tap.is_readable
             {
                 self.readable.push_back(tap.token);
+            }
+            if let Some(answers) = &worker.answers
+                && answers.is_readable
+            {
+                self.readable.push_back(answers.token);
             }
         }
         if self.plan.stages[stage].stage.is_leased() {

@@ -1,5 +1,6 @@
 //! Starting one worker: its descriptors, its environment, the request to the launcher.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,21 +15,25 @@ use super::window::{MapWindow, ONE_PAGE, StreamWindow};
 use super::worker::{Exchange, Idleness, Log, Tap, WorkerIo};
 use super::{Owner, RunLoop, Target};
 use crate::ipc::{Cutter, Framing};
-use crate::model::{Format, Mode, ProbeKind, Record, Redirect, STDIN, STDOUT};
+use crate::model::{Mode, ProbeKind, Record, Redirect, STDIN, STDOUT};
 use crate::runtime::supervisor::{Input, Phase, Worker};
 use crate::sys::descriptor;
 
 /// Where standard error has its number.
-const STDERR: &str = "stderr";
+pub(super) const STDERR: &str = "stderr";
 /// The port that no process writes to.
 pub(super) const FAILED: &str = "failed";
 
 /// A worker's descriptors and what its environment says of them, in the making.
 #[derive(Default)]
-struct Ends {
-    descriptors: Vec<(OwnedFd, i32)>,
+pub(super) struct Ends {
+    pub(super) descriptors: Vec<(OwnedFd, i32)>,
     variables: Vec<(String, String)>,
     next: i32,
+    /// Of a function: the numbers of its input and output ports, by their positions, and of pipes by the other stage.
+    pub(super) inputs: Vec<Option<i32>>,
+    pub(super) outputs: Vec<Option<i32>>,
+    pub(super) connections: BTreeMap<String, i32>,
 }
 
 impl Ends {
@@ -49,7 +54,14 @@ impl Ends {
         number
     }
 
-    fn free(&mut self) -> i32 {
+    /// A descriptor of its own, whose number a variable tells.
+    pub(super) fn pass(&mut self, fd: OwnedFd, variable: &str) {
+        let number = self.free();
+        self.variables.push((variable.to_owned(), number.to_string()));
+        self.descriptors.push((fd, number));
+    }
+
+    pub(super) fn free(&mut self) -> i32 {
         self.next = self.next.max(3) + 1;
         self.next - 1
     }
@@ -113,6 +125,10 @@ impl RunLoop {
         let id = self.next_id;
         self.next_id += 1;
         let mut ends = Ends::default();
+        if recipe.inherits() {
+            // Its own come after what it inherits, whose numbers are known to who wrote the command.
+            ends.next = self.inheritable.last().map_or(0, |last| last + 1);
+        }
         let mut io = WorkerIo {
             worker,
             id,
@@ -120,6 +136,8 @@ impl RunLoop {
             closed_feeds: Vec::new(),
             taps: self.plan.stages[stage].outputs.iter().map(|_| None).collect(),
             log: None,
+            control: None,
+            answers: None,
             pipe_ends: Vec::new(),
             exchange: self.exchange(stage),
             told_outputs_ended: false,
@@ -135,7 +153,8 @@ impl RunLoop {
             .and_then(|()| self.open_outputs(worker, &mut io, &mut ends))
             .and_then(|()| self.open_notify(worker, &mut io, &mut ends))
             .and_then(|()| self.open_pipes(worker, &mut io, &mut ends))
-            .and_then(|()| self.open_files(worker, &mut ends));
+            .and_then(|()| self.open_files(worker, &mut ends))
+            .and_then(|()| self.open_function(worker, &mut io, &mut ends));
         if let Err(refusal) = opened {
             self.drop_unstarted(io, refusal.is_passing);
             return Err(refusal);
@@ -149,8 +168,14 @@ impl RunLoop {
             }
         };
         request.descriptors = ends.descriptors;
-        if let Err(error) = self.launcher.request_start(request) {
-            let refusal = Refusal::from(("cannot ask the launcher", error));
+        let asked = match self.is_forked(stage) {
+            true => self.fork_worker(worker, &recipe, request),
+            false => self
+                .launcher
+                .request_start(request)
+                .map_err(|error| Refusal::from(("cannot ask the launcher", error))),
+        };
+        if let Err(refusal) = asked {
             self.drop_unstarted(io, refusal.is_passing);
             return Err(refusal);
         }
@@ -187,8 +212,10 @@ impl RunLoop {
                 window: MapWindow::new(declared.prefetch.map(Into::into), now),
                 answered: 0,
                 first_lease: None,
-                said_stuck: false,
+                said_stuck: self.is_function(stage),
                 last: None,
+                parts: Vec::new(),
+                about: None,
             },
             Mode::Each => {
                 let ports = self.plan.stages[stage].outputs.iter().enumerate();
@@ -237,7 +264,12 @@ impl RunLoop {
             if port == 0 && self.mode(stage) == Mode::Each && recipe.takes_record_as_argument() {
                 continue;
             }
-            let number = ends.number(&self.plan.stages[stage].inputs[port].name.clone(), "MPFLOW_IN");
+            let name = self.plan.stages[stage].inputs[port].name.clone();
+            let number = match self.is_function(stage) {
+                true => ends.further(&name, "MPFLOW_IN"),
+                false => ends.number(&name, "MPFLOW_IN"),
+            };
+            ends.inputs.push(Some(number));
             let (theirs, ours) = descriptor::pipe().map_err(Refusal::of_pipe)?;
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let shares =
@@ -257,16 +289,23 @@ impl RunLoop {
 
     fn open_outputs(&mut self, worker: Worker, io: &mut WorkerIo, ends: &mut Ends) -> Result<(), Refusal> {
         let Worker { stage, rank, .. } = worker;
+        ends.outputs = vec![None; io.taps.len()];
         for port in 0..io.taps.len() {
             let plan = &self.plan.stages[stage].outputs[port];
-            if plan.name == FAILED {
+            let is_functions = self.is_function(stage) && plan.name != STDERR;
+            // A function's results of leased records are in its answers.
+            if plan.name == FAILED || (is_functions && self.mode(stage) == Mode::Map) {
                 continue;
             }
             let (format, name) = (plan.format, plan.name.clone());
             let limits = plan.queues.iter().map(|&queue| self.plan.queues[queue].options.max_record);
             let max_record = limits.min().unwrap_or(u64::MAX);
             let producer = self.broker.output(stage, port);
-            let number = ends.number(&name, "MPFLOW_OUT");
+            let number = match is_functions {
+                true => ends.further(&name, "MPFLOW_OUT"),
+                false => ends.number(&name, "MPFLOW_OUT"),
+            };
+            ends.outputs[port] = Some(number);
             let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
             ends.descriptors.push((theirs, number));
             if self.broker.is_unwanted(producer) {
@@ -276,16 +315,8 @@ impl RunLoop {
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let token = self.tokens.add(Target::Tap { stage, rank, port });
             self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
-            io.taps[port] = Some(Tap {
-                fd: ours,
-                token,
-                cutter: Cutter::new(Framing::of(format), max_record),
-                producer: Some(producer),
-                is_readable: false,
-                has_hung_up: false,
-                is_large: false,
-                is_json: format == Format::Json,
-            });
+            let cutter = Cutter::new(Framing::of(format), max_record);
+            io.taps[port] = Some(Tap::new(ours, token, cutter, Some(producer), format));
         }
         if !ends.has(2) && *self.plan.stages[stage].stage.stderr.get(rank) == Redirect::Inherit {
             let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
@@ -293,6 +324,11 @@ impl RunLoop {
             let token = self.tokens.add(Target::Log { stage, rank });
             self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
             io.log = Some(Log { fd: ours, token, line: Vec::new() });
+            if self.is_function(stage) {
+                // What it prints is no data.
+                let printed = theirs.try_clone().map_err(Refusal::of_pipe)?;
+                ends.descriptors.push((printed, 1));
+            }
             ends.descriptors.push((theirs, 2));
         }
         Ok(())
@@ -334,7 +370,15 @@ impl RunLoop {
                 } else {
                     (to, super::PipeEnds { from, to: None })
                 };
+                let is_function = self.is_function(worker.stage);
+                let other = if is_from { pipe.to } else { pipe.from };
                 let number = match (pipe.duplex, is_from) {
+                    _ if is_function => {
+                        let name = self.plan.stages[other].stage.name.clone();
+                        let number = ends.further(&name, "MPFLOW_PIPE");
+                        ends.connections.insert(name, number);
+                        number
+                    }
                     (true, true) => ends.further(&pipe.from_port, "MPFLOW_PIPE"),
                     (true, false) => ends.further(&pipe.to_port, "MPFLOW_PIPE"),
                     (false, true) => ends.number(&pipe.from_port, "MPFLOW_OUT"),
@@ -347,7 +391,6 @@ impl RunLoop {
                 let theirs = ours.try_clone();
                 io.pipe_ends.push((position, is_from, ours));
                 // An end that nobody will come for is closed at once, so that the worker sees that.
-                let other = if is_from { pipe.to } else { pipe.from };
                 let is_awaited = !matches!(self.supervisor.stage(other).phase, Phase::Over(_));
                 if is_awaited && (rest.from.is_some() || rest.to.is_some()) {
                     self.pipes.insert((position, worker.rank), rest);
@@ -439,7 +482,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn of_pipe(error: io::Error) -> Self {
+    pub(super) fn of_pipe(error: io::Error) -> Self {
         // ENOSPC: this user may not watch more descriptors, epoll(7).
         let is_passing = error.raw_os_error() == Some(nix::libc::ENOSPC);
         let refusal = Self::from(("cannot make a pipe", error));

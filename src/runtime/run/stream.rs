@@ -40,7 +40,7 @@ impl RunLoop {
 
     fn is_hungry(&self, stage: usize, rank: usize, port: usize) -> bool {
         let Some(io) = &self.workers[stage][rank] else { return false };
-        io.is_started && io.feeds[port].as_ref().is_some_and(|feed| feed.is_writable && feed.is_idle())
+        io.takes_records() && io.feeds[port].as_ref().is_some_and(|feed| feed.is_writable && feed.is_idle())
     }
 
     /// Gives one worker its share; `false` where there is nothing for it.
@@ -67,11 +67,14 @@ impl RunLoop {
             Exchange::Map { .. } | Exchange::Each { .. } => super::window::LARGEST_PIPE,
         };
         io.idleness = Idleness::Busy;
+        let worker = io.worker;
         let mut gave = false;
         while bytes > 0 && records > 0 {
             let Some((queue, block)) = self.broker.take(consumer, rank, bytes, records) else { break };
             bytes = bytes.saturating_sub(block.len());
             records = records.saturating_sub(block.records);
+            self.give_segments(worker, &block);
+            let Some(io) = self.workers[stage][rank].as_mut() else { return false };
             io.given += block.records;
             if let Some(feed) = io.feeds[port].as_mut() {
                 feed.push(queue, block);

@@ -131,7 +131,7 @@ impl Supervisor {
     pub(super) fn launcher_lost(&mut self) {
         let reason = "the launcher process was killed, and all workers with it".to_owned();
         self.emit(EventKind::LauncherLost { reason: reason.clone() });
-        self.failures.push(Failure { stage: None, worker: None, exit: None, reason, stderr: Vec::new() });
+        self.failures.push(Failure::of_run(reason));
         for stage in &mut self.stages {
             stage.slots.fill(Slot::Done);
             if !matches!(stage.phase, Phase::Over(_)) {

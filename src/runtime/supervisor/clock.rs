@@ -21,8 +21,7 @@ impl Supervisor {
                 let timeout = humantime::format_duration(config.timeout.unwrap_or_default());
                 let reason = format!("it did not finish within its timeout of {timeout}");
                 let name = config.name.clone();
-                let failure =
-                    Failure { stage: Some(name), worker: None, exit: None, reason, stderr: Vec::new() };
+                let failure = Failure::of_stage(name, reason);
                 self.fail(stage, failure, now);
             }
         }

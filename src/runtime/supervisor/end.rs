@@ -41,7 +41,7 @@ impl Supervisor {
             && (was_asked || by_closed_pipe || config.success_exit.contains(&exit));
         let exit_report = crate::report::ExitReport::new(exit, usage);
         let id = config.id(worker);
-        let (mode, policy) = (config.mode, config.restart.policy);
+        let (mode, policy, config_is_function) = (config.mode, config.restart.policy, config.is_function);
         self.emit(EventKind::WorkerEnded {
             worker: id,
             exit: exit_report,
@@ -74,7 +74,7 @@ impl Supervisor {
         let name = self.stages[worker.stage].config.worker_name(worker.rank);
         let mut reason = describe_end(&name, exit);
         let work_done = self.stages[worker.stage].work_done;
-        if mode == Mode::Map && is_success && charged.is_some() {
+        if mode == Mode::Map && !config_is_function && is_success && charged.is_some() {
             let (answered, held) = view.lease_counts(worker.stage, worker.rank);
             reason = format!(
                 "worker `{name}` took {} records, answered {answered} and ended: a `map` command answers each \
@@ -121,6 +121,7 @@ impl Supervisor {
             exit: exit.map(Exit::code),
             reason,
             stderr: view.stderr_tail(worker.stage, worker.rank),
+            problem: None,
         };
         self.fail(worker.stage, failure, now);
     }

@@ -33,7 +33,7 @@ pub(crate) use stage::{Outcome, Phase};
 
 use crate::event::EventKind;
 use crate::graph::Plan;
-use crate::model::{Exit, Signal, StopPolicy, Usage};
+use crate::model::{Exit, Problem, Signal, StopPolicy, Usage};
 use crate::report::Failure;
 
 /// How long outputs that outlive their worker's group are waited for (the language, section 5).
@@ -90,6 +90,17 @@ pub(crate) enum Input {
     },
     OutputsEnded {
         worker: Worker,
+    },
+    /// A function worker has found what it is to call.
+    Loaded {
+        worker: Worker,
+    },
+    /// A function worker of this stage cannot call what it is to call, nor can any other.
+    Broken {
+        stage: usize,
+        worker: String,
+        problem: Box<Problem>,
+        stderr: Vec<String>,
     },
     /// A probe says whether this worker is ready.
     Ready {
@@ -167,6 +178,8 @@ pub(crate) enum Action {
     Wake {
         stage: usize,
     },
+    /// All functions were found: they may be called.
+    LetFlow,
     /// `mpflow`'s standard input is at its end.
     CloseSources,
     /// No process of this stage is there, and none will come.
@@ -209,6 +222,8 @@ pub(crate) struct Supervisor {
     is_failing: bool,
     daemons_told: bool,
     has_ended: bool,
+    /// All functions were found, so that records may flow.
+    flows: bool,
     failures: Vec<Failure>,
     /// Stages that restart together.
     groups: Vec<scope::Group>,
@@ -226,6 +241,7 @@ impl Supervisor {
             is_failing: false,
             daemons_told: false,
             has_ended: false,
+            flows: false,
             failures: Vec::new(),
             groups: Vec::new(),
             actions: Vec::new(),
@@ -284,6 +300,15 @@ impl Supervisor {
                     self.end_if_drained(worker, now, view);
                 }
             }
+            Input::Loaded { worker } => self.loaded(worker),
+            Input::Broken { stage, worker, problem, stderr } => {
+                let name = self.stages[stage].config.name.clone();
+                let reason = problem.message.clone();
+                let problem = Some(problem);
+                let worker = Some(worker);
+                let failure = Failure { worker, stderr, problem, ..Failure::of_stage(name, reason) };
+                self.fail(stage, failure, now);
+            }
             Input::Ready { worker, is_ready } => {
                 if self.process(worker).is_some() {
                     self.stages[worker.stage].ready[worker.rank] = is_ready;
@@ -305,7 +330,8 @@ impl Supervisor {
                 let worker = rank.map(|rank| self.stages[stage].config.worker_name(rank));
                 let exit = exit.map(Exit::code);
                 let name = self.stages[stage].config.name.clone();
-                self.fail(stage, Failure { stage: Some(name), worker, exit, reason, stderr }, now);
+                let failure = Failure { worker, exit, stderr, ..Failure::of_stage(name, reason) };
+                self.fail(stage, failure, now);
             }
             Input::Stop(level) => self.stop(level, now),
             Input::LauncherLost => self.launcher_lost(),

@@ -7,7 +7,7 @@ use super::slot::{Process, Slot};
 use super::{Restarts, Worker};
 use crate::event::WorkerId;
 use crate::graph::{Plan, StagePlan};
-use crate::model::{DependencyState, Exit, Mode, OnFailure, Pool, Restart, StopPolicy, Usage};
+use crate::model::{Body, DependencyState, Exit, Mode, OnFailure, Pool, Restart, StopPolicy, Usage};
 
 /// What came of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) restart: Restart,
     pub(crate) on_failure: OnFailure,
     pub(crate) success_exit: Vec<Exit>,
+    /// Its workers call a function, which has to be found first.
+    pub(crate) is_function: bool,
     /// Its workers are ready when a probe says so, not when they have started.
     pub(crate) has_probe: bool,
     pub(crate) timeout: Option<Duration>,
@@ -71,11 +73,17 @@ impl Config {
             restart: stage.restart,
             on_failure: stage.on_failure,
             success_exit: stage.success_exit.clone(),
+            is_function: !matches!(stage.body, Body::Command(_)),
             has_probe: stage.ready.is_some(),
             timeout: stage.timeout,
             depends_on,
             downstream: position.map(|position| downstream(plan, position)).unwrap_or_default(),
         }
+    }
+
+    /// Whether it begins before the stages that run commands, so that its functions are found before records flow.
+    pub(crate) fn is_first(&self) -> bool {
+        self.is_function && self.depends_on.is_empty()
     }
 
     pub(crate) fn worker_name(&self, rank: usize) -> String {
@@ -113,6 +121,8 @@ pub(crate) struct Stage {
     pub(crate) is_ready: bool,
     /// By rank: whether the worker is ready.
     pub(crate) ready: Vec<bool>,
+    /// By rank: whether a worker has found its function.
+    pub(crate) loaded: Vec<bool>,
     /// A daemon: when it must have worked off what it was given.
     pub(crate) finish_by: Option<Instant>,
     pub(crate) began_at: Option<Instant>,
@@ -144,6 +154,7 @@ impl Stage {
             is_started: false,
             is_ready: false,
             ready: vec![false; width],
+            loaded: vec![false; width],
             finish_by: None,
             began_at: None,
             ended_at: None,
@@ -190,7 +201,7 @@ impl Stage {
 
     pub(crate) fn count_start(&mut self, rank: usize, now: Instant) {
         self.started[rank] = true;
-        self.ready[rank] = !self.config.has_probe;
+        self.ready[rank] = !self.config.has_probe && !self.config.is_function;
         self.start_count += 1;
         self.most_live = self.most_live.max(self.live());
         self.began_at.get_or_insert(now);
@@ -211,6 +222,11 @@ impl Stage {
     pub(crate) fn has_started(&self) -> bool {
         self.config.mode == Mode::Each
             || self.started.iter().filter(|&&started| started).count() >= self.config.pool.min
+    }
+
+    /// Whether each worker of the pool, at its least width, has found its function.
+    pub(crate) fn has_loaded(&self) -> bool {
+        self.loaded.iter().filter(|&&loaded| loaded).count() >= self.config.pool.min
     }
 
     /// Whether the pool, at its least width, is ready.

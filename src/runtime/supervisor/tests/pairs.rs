@@ -65,6 +65,8 @@ impl Seen {
             Input::Grow { stage } => return self.wide(supervisor, Some(*stage), "grow"),
             Input::WorkDone { stage } => return self.wide(supervisor, Some(*stage), "work done"),
             Input::Unwanted { stage } => return self.wide(supervisor, Some(*stage), "unwanted"),
+            Input::Loaded { worker } => of_worker(worker, "loaded", "late loaded"),
+            Input::Broken { stage, .. } => return self.wide(supervisor, Some(*stage), "broken"),
             Input::Fail { stage, .. } => return self.wide(supervisor, Some(*stage), "fail"),
             Input::Begin => return self.wide(supervisor, None, "begin"),
             Input::Stop(level) => return self.wide(supervisor, None, level.as_str()),

@@ -187,6 +187,7 @@ impl World {
             | Action::CloseSources
             | Action::StageEnded { .. }
             | Action::Wake { .. }
+            | Action::LetFlow
             | Action::Emit(_) => {}
         }
     }
