@@ -4,8 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Value, json};
 
 use super::RunLoop;
+use super::answers::shown_value;
 use super::feed::Feed;
-use super::function::shown_value;
 use super::held::{self, Held};
 use super::read::cut;
 use super::worker::Exchange;

@@ -14,7 +14,7 @@
 //! | `read` | what workers write, cut and passed on |
 //! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
-//! | `function` | workers that call functions: their control connection, their answers |
+//! | `function`, `control`, `answers` | workers that call functions: their task, their control connection, their answers |
 //! | `servers` | processes that are forked for each worker |
 //! | `segments` | shared memory for large records |
 //! | `ready` | whether workers are ready |
@@ -25,7 +25,9 @@
 //! | `tell` | events, snapshots, the report |
 
 mod ahead;
+mod answers;
 mod clock;
+mod control;
 mod feed;
 mod function;
 mod held;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
+use super::control::ControlLine;
 use super::feed::Feed;
-use super::function::ControlLine;
 use super::held::Held;
 use super::poller::Token;
 use super::ready::Probing;
