@@ -20,7 +20,7 @@ impl RunLoop {
             return None;
         }
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
-        let closed_early = self.closed_early.iter().map(|&(_, at)| at).min();
+        let closed_early = self.closed_early.iter().map(|&(_, at, _)| at).min();
         let others =
             [self.broker.next_due(), own, closed_early, self.probe_deadline(), self.still_deadline()];
         // Only for standard output that nobody reads, when all else has ended.
@@ -69,9 +69,13 @@ impl RunLoop {
         }
         let now = self.clock.now();
         self.watch_movement(now);
-        let is_due = |&mut (_, at): &mut (Worker, Instant)| at <= now;
-        for (worker, _) in self.closed_early.extract_if(.., is_due).collect::<Vec<_>>() {
-            self.reads_no_more(worker);
+        for (worker, _, end) in
+            self.closed_early.extract_if(.., |&mut (_, at, _)| at <= now).collect::<Vec<_>>()
+        {
+            match end {
+                None => self.reads_no_more(worker),
+                Some(end) => self.lives_without(worker, end),
+            }
         }
         if self.supervisor.deadline().is_some_and(|at| at <= now) {
             self.inputs.push_back(Input::Tick);

@@ -7,14 +7,19 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::RunLoop;
 use super::poller::Token;
+use super::worker::Exchange;
+use super::{LONGEST_LOG_LINE, RunLoop};
 use crate::ipc::{Breach, Failed, Said, Say};
-use crate::runtime::supervisor::{Input, Worker};
+use crate::process::is_ending;
+use crate::runtime::supervisor::{Input, LET_GO_AFTER, Worker};
 use crate::sys::message;
 
-/// Read from a control connection at once.
+/// Read from a control connection at once: thousands of small frames.
 const CONTROL_READ_BYTES: usize = 16 << 10;
+
+/// Frames that may wait for a worker to read them. One that never does would otherwise cost more and more.
+const MOST_UNREAD: usize = 1 << 14;
 
 /// The control connection of one function worker.
 #[derive(Debug)]
@@ -28,10 +33,10 @@ pub(super) struct ControlLine {
     waits_for_room: bool,
     /// It has found its function.
     pub(super) is_ready: bool,
-    /// It was told that records may flow.
-    pub(super) went: bool,
-    /// It ended what it said, or broke the protocol.
+    /// It broke the protocol.
     is_deaf: bool,
+    /// It is on the list of what may have something to read.
+    pub(super) is_readable: bool,
 }
 
 impl ControlLine {
@@ -44,8 +49,8 @@ impl ControlLine {
             outbox: VecDeque::new(),
             waits_for_room: false,
             is_ready: false,
-            went: false,
             is_deaf: false,
+            is_readable: false,
         }
     }
 
@@ -67,7 +72,11 @@ impl RunLoop {
     /// A control connection has something to read, or room.
     pub(super) fn control_is_ready(&mut self, stage: usize, rank: usize) {
         self.flush_control(stage, rank);
-        self.read_control(stage, rank);
+        let Some(control) = self.control_mut(stage, rank) else { return };
+        if !std::mem::replace(&mut control.is_readable, true) {
+            let token = control.token;
+            self.readable.push_back(token);
+        }
     }
 
     fn flush_control(&mut self, stage: usize, rank: usize) {
@@ -86,6 +95,15 @@ impl RunLoop {
     /// Says something to a function worker, with a descriptor. Never waits.
     pub(super) fn say_with(&mut self, worker: Worker, say: &Say, fd: Option<Arc<OwnedFd>>) {
         let Some(control) = self.io(worker).and_then(|io| io.control.as_mut()) else { return };
+        if control.is_deaf {
+            return;
+        }
+        if control.outbox.len() >= MOST_UNREAD {
+            control.outbox.clear();
+            let what =
+                format!("it does not read its control connection, where {MOST_UNREAD} frames wait for it");
+            return self.breached(worker.stage, worker.rank, &Breach(what));
+        }
         control.outbox.push_back((say.encode(), fd));
         self.flush_control(worker.stage, worker.rank);
     }
@@ -94,38 +112,84 @@ impl RunLoop {
         self.workers[stage][rank].as_mut()?.control.as_mut()
     }
 
-    /// Takes what a worker has said so far.
+    /// Reads once of what a worker has said; the rest in its next turn, so that one that talks without end holds up
+    /// nobody.
     pub(super) fn read_control(&mut self, stage: usize, rank: usize) {
+        if self.read_control_once(stage, rank)
+            && let Some(control) = self.control_mut(stage, rank)
+        {
+            control.is_readable = true;
+            let token = control.token;
+            self.readable.push_back(token);
+        }
+    }
+
+    /// Takes all that a worker has said so far. What it says meanwhile may come with it, up to as much as lies in a
+    /// socket.
+    pub(super) fn read_all_control(&mut self, stage: usize, rank: usize) {
+        /// More than the kernel keeps in a socket, in reads.
+        const ALL: usize = (4 << 20) / CONTROL_READ_BYTES;
+        for _ in 0..ALL {
+            if !self.read_control_once(stage, rank) {
+                return;
+            }
+        }
+    }
+
+    /// Whether there may be more to read.
+    fn read_control_once(&mut self, stage: usize, rank: usize) -> bool {
         let mut buffer = [0; CONTROL_READ_BYTES];
-        while let Some(control) = self.control_mut(stage, rank).filter(|control| !control.is_deaf) {
-            match message::receive(control.fd.as_fd(), &mut buffer) {
-                Ok((0, _)) => return self.close_control(stage, rank),
-                Ok((length, descriptors)) => {
-                    control.descriptors.extend(descriptors);
-                    control.inbox.extend_from_slice(&buffer[..length]);
-                    self.hear_worker(stage, rank);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.close_control(stage, rank),
+        let Some(control) = self.control_mut(stage, rank).filter(|control| !control.is_deaf) else {
+            return false;
+        };
+        match message::receive(control.fd.as_fd(), &mut buffer) {
+            Ok((0, _)) => {
+                self.control_ended(stage, rank);
+                false
+            }
+            Ok((length, descriptors)) => {
+                control.descriptors.extend(descriptors);
+                control.inbox.extend_from_slice(&buffer[..length]);
+                self.hear_worker(stage, rank);
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                control.is_readable = false;
+                false
+            }
+            Err(_) => {
+                self.control_ended(stage, rank);
+                false
             }
         }
     }
 
     fn hear_worker(&mut self, stage: usize, rank: usize) {
         self.moved();
-        while let Some(control) = self.control_mut(stage, rank) {
+        while let Some(control) = self.control_mut(stage, rank).filter(|control| !control.is_deaf) {
             match Said::take(&mut control.inbox) {
                 Ok(Some(said)) => self.heard(stage, rank, said),
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(breach) => return self.breached(stage, rank, &breach),
             }
+        }
+        // A descriptor comes with its frame, so what is left belongs to one that is not whole yet.
+        let Some(control) = self.control_mut(stage, rank) else { return };
+        let (count, is_between) = (control.descriptors.len(), control.inbox.is_empty());
+        if count > message::MAX_DESCRIPTORS || count > 0 && is_between {
+            control.descriptors.clear();
+            let what = "descriptors that belong to no segment".to_owned();
+            self.breached(stage, rank, &Breach(what));
         }
     }
 
     fn heard(&mut self, stage: usize, rank: usize, said: Said) {
         match said {
             Said::Ready(ready) => self.function_found(stage, rank, &ready),
+            Said::Broken(_) if self.control_mut(stage, rank).is_some_and(|control| control.is_ready) => {
+                self.breached(stage, rank, &Breach("it said BROKEN after READY".to_owned()));
+            }
             Said::Broken(broken) => self.function_broken(stage, rank, broken, None),
             Said::Log(line) => self.worker_said(stage, rank, &line),
             Said::Error(failed) => {
@@ -155,7 +219,8 @@ impl RunLoop {
     /// One line of a worker's own, as if it had written it to its standard error.
     fn worker_said(&mut self, stage: usize, rank: usize, line: &str) {
         for line in line.lines() {
-            self.tell_line(stage, rank, line.to_owned());
+            let line: Vec<u8> = line.bytes().take(LONGEST_LOG_LINE).collect();
+            self.tell_line(stage, rank, String::from_utf8_lossy(&line).into_owned());
         }
     }
 
@@ -163,6 +228,9 @@ impl RunLoop {
     pub(super) fn breached(&mut self, stage: usize, rank: usize, breach: &Breach) {
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let worker = io.worker;
+        if std::mem::replace(&mut io.has_breached, true) {
+            return;
+        }
         if let Some(control) = io.control.as_mut() {
             control.is_deaf = true;
         }
@@ -170,6 +238,45 @@ impl RunLoop {
         let reason = format!("worker `{name}` broke the worker protocol: {breach}");
         self.fail_stage(stage, Some(rank), reason.clone());
         self.inputs.push_back(Input::Fault { worker, reason });
+    }
+
+    /// A worker has closed its control connection: it is about to end, or it lives on and hears nothing any more.
+    fn control_ended(&mut self, stage: usize, rank: usize) {
+        self.left_early(stage, rank, "control connection");
+        self.close_control(stage, rank);
+    }
+
+    /// A worker has closed what it must keep until it has done its work. When it does not end soon, that is a breach.
+    pub(super) fn left_early(&mut self, stage: usize, rank: usize, what: &'static str) {
+        if self.has_work_left(stage, rank)
+            && let Some(io) = &self.workers[stage][rank]
+        {
+            self.closed_early.push((io.worker, self.clock.now() + LET_GO_AFTER, Some(what)));
+        }
+    }
+
+    fn has_work_left(&self, stage: usize, rank: usize) -> bool {
+        let Some(io) = &self.workers[stage][rank] else { return false };
+        match &io.exchange {
+            Exchange::Map { .. } => io.feeds.iter().any(Option::is_some) || self.broker.held(stage, rank) > 0,
+            Exchange::Stream { .. } => {
+                io.taps.iter().any(Option::is_some) || io.feeds.iter().any(Option::is_some)
+            }
+            Exchange::Each { .. } => false,
+        }
+    }
+
+    /// A function worker has closed this some time ago.
+    pub(super) fn lives_without(&mut self, worker: Worker, what: &'static str) {
+        let Worker { stage, rank, .. } = worker;
+        if self.io(worker).is_none() || !self.has_work_left(stage, rank) {
+            return;
+        }
+        let process = self.supervisor.stage(stage).process(rank);
+        let lives = process.is_some_and(|process| process.exit.is_none() && !is_ending(process.pid));
+        if lives {
+            self.breached(stage, rank, &Breach(format!("it closed its {what} and lives on")));
+        }
     }
 
     pub(super) fn close_control(&mut self, stage: usize, rank: usize) {

@@ -76,7 +76,7 @@ impl RunLoop {
     /// The largest record that any of the stage's outputs takes.
     fn max_record_out(&self, stage: usize) -> u64 {
         let queues = self.plan.stages[stage].outputs.iter().flat_map(|port| &port.queues);
-        queues.map(|&queue| self.plan.queues[queue].options.max_record).max().unwrap_or(u64::MAX)
+        queues.map(|&queue| self.plan.queues[queue].options.max_record).max().unwrap_or(0)
     }
 
     fn task(&self, stage: usize, ends: &Ends, answers: Option<i32>) -> Value {
@@ -160,8 +160,10 @@ impl RunLoop {
         }
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let worker = io.worker;
-        let Some(control) = io.control.as_mut().filter(|control| !control.is_ready) else { return };
-        control.is_ready = true;
+        let Some(control) = io.control.as_mut() else { return };
+        if std::mem::replace(&mut control.is_ready, true) {
+            return self.breached(stage, rank, &Breach("it said READY a second time".to_owned()));
+        }
         if io.is_started {
             self.inputs.push_back(Input::Loaded { worker });
         }
@@ -182,13 +184,10 @@ impl RunLoop {
         let flows = self.flows;
         let Some(io) = self.io(worker) else { return };
         let is_started = io.is_started;
-        let Some(control) = io.control.as_mut().filter(|control| control.is_ready && !control.went) else {
-            return;
-        };
-        if !flows || !is_started {
+        if io.went || !flows || !is_started || !io.control.as_ref().is_some_and(|control| control.is_ready) {
             return;
         }
-        control.went = true;
+        io.went = true;
         self.say_with(worker, &Say::Go, None);
         self.worker_works(worker);
     }

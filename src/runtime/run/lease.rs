@@ -152,7 +152,7 @@ impl RunLoop {
             self.give_segments(worker, &block);
             let Some(io) = self.workers[stage][rank].as_mut() else { return };
             io.given += block.records;
-            let header = io.control.is_some().then(|| records_header(&block, attempt, alone));
+            let header = io.is_function.then(|| records_header(&block, attempt, alone));
             let Some(feed) = io.feeds[0].as_mut() else { return };
             if let Some(data) = header {
                 feed.push(queue, Block::new(data, 0));

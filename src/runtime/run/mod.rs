@@ -184,8 +184,9 @@ pub(crate) struct RunLoop {
     work_done: Vec<bool>,
     /// By stage: since when records wait that are too few for a batch.
     batch_since: Vec<Option<Instant>>,
-    /// `map` workers that do not read their input any more, and by when they have ended if they are about to.
-    closed_early: Vec<(Worker, Instant)>,
+    /// Workers that have closed an end too early, and by when they have ended if they are about to: the input of a
+    /// `map` worker, or what a function worker must keep.
+    closed_early: Vec<(Worker, Instant, Option<&'static str>)>,
     /// Why workers were killed that are to blame for it.
     faults: HashMap<Worker, String>,
     /// Something has moved in this turn, and when something last did.
