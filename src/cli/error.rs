@@ -34,6 +34,8 @@ pub(super) enum CliError {
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    #[error("cannot start the worker")]
+    Conformance(#[source] io::Error),
     #[error("cannot start the run")]
     Start(#[from] mpflow::StartError),
 }
@@ -50,6 +52,7 @@ impl CliError {
             | Self::Create { .. }
             | Self::Exists(_)
             | Self::NoCommand(_)
+            | Self::Conformance(_)
             | Self::Stdin(_) => End::Wrong,
             // Whoever read it has had enough, as `head` does.
             Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => End::Success,
@@ -77,7 +80,12 @@ impl CliError {
                 path.display()
             )),
             Self::NoCommand(_) => Some("see `mpflow --help` for all of them".to_owned()),
-            Self::Stdin(_) | Self::Stdout(_) | Self::Signals(_) | Self::Thread(_) | Self::Start(_) => None,
+            Self::Stdin(_)
+            | Self::Stdout(_)
+            | Self::Signals(_)
+            | Self::Thread(_)
+            | Self::Conformance(_)
+            | Self::Start(_) => None,
         }
     }
 
