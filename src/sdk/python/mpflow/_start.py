@@ -128,10 +128,9 @@ def arrange(here, task):
     mpflow._task = task
     import_path(here, task)
     replace_main([task["target"]])
-    if task.get("daemon"):
-        from . import _daemon
+    from . import _process
 
-        _daemon.forbid_children()
+    _process.introduce(bool(task.get("daemon")))
 
 
 def import_path(here, task):
