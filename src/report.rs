@@ -114,7 +114,8 @@ pub struct StageReport {
     pub restarts: u64,
     /// Processes started in all.
     pub started: u64,
-    /// From the start of its first worker to the end of its last, in seconds.
+    /// From the start of its first worker to the end of its last, in seconds, without the time in which the run was
+    /// suspended.
     #[serde(rename = "wall_seconds", serialize_with = "seconds")]
     pub wall: Duration,
     /// Processor time of all its workers, in seconds.
@@ -177,11 +178,19 @@ pub struct ExitReport {
     pub cpu: Duration,
     /// Peak resident memory in bytes.
     pub peak_memory_bytes: u64,
+    /// The signal that killed it had the kernel write a core dump. Left out where it did not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub core_dumped: bool,
 }
 
 impl ExitReport {
     pub(crate) fn new(exit: Exit, usage: Usage) -> Self {
-        Self { exit: exit.code(), cpu: usage.cpu, peak_memory_bytes: usage.peak_memory_bytes }
+        Self {
+            exit: exit.code(),
+            cpu: usage.cpu,
+            peak_memory_bytes: usage.peak_memory_bytes,
+            core_dumped: usage.core_dumped,
+        }
     }
 }
 

@@ -220,7 +220,11 @@ fn a_deadline_of_the_run_is_a_moment_of_its_own_clock() {
         let text = fs::read_to_string(path).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let reads = ["Instant::now", ".elapsed("].iter().any(|call| without_comments(code).contains(call));
-        assert!(!reads || path.ends_with("tests.rs"), "{} reads the machine's clock", path.display());
+        assert!(
+            !reads || path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests"),
+            "{} reads the machine's clock",
+            path.display()
+        );
     }
 }
 
@@ -250,4 +254,28 @@ fn every_way_to_write_an_import_is_read() {
     assert_eq!(names(file(&["language", "tree"], inline)), ["model", "graph"]);
     let lines = file(&["language"], "\n\nuse crate::sys::x;").imports();
     assert_eq!(lines, [(3, "sys".to_owned())]);
+}
+
+#[test]
+fn no_timer_asks_the_wall_clock() {
+    // Somebody may set it by an hour, and a restart or a timeout must not notice.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders: Vec<PathBuf> =
+        ["runtime", "process", "ipc", "sys", "engine"].iter().map(|name| root.join(name)).collect();
+    let mut looked_at = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            looked_at += 1;
+            let text = fs::read_to_string(&path).unwrap();
+            for clock in ["SystemTime", "CLOCK_REALTIME", "Timestamp::now", "gettimeofday"] {
+                assert!(!text.contains(clock), "{} asks `{clock}`", path.display());
+            }
+        }
+    }
+    assert!(looked_at > 30, "{looked_at} files");
 }

@@ -1,8 +1,6 @@
 //! Processes: when one has ended, what it inherits, and who its relatives are. What is left of a run that ends badly, or
 //! whose children are unpleasant, is in the fault suite: `faults/kills.rs`.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod support;
 
 use serde_json::json;

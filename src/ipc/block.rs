@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::cutter::WORTH_SHARING_BYTES;
 use super::{Framing, Pins, chunk};
 
 /// Whole records of one producer, in its order. Bytes are shared, never copied.
@@ -82,6 +83,15 @@ impl Block {
             false => [&rest, &self.data[first..]].concat().into(),
         };
         Self { pins: self.pins.clone(), ..Self::new(front, part.into()) }
+    }
+
+    /// The same for whoever keeps it longer than the read that it is a part of: a small part is copied, so that a few
+    /// bytes never hold a large buffer.
+    pub(crate) fn kept(mut self) -> Self {
+        if self.data.len() < WORTH_SHARING_BYTES {
+            self.data = Bytes::copy_from_slice(&self.data);
+        }
+        self
     }
 
     /// Takes so many records off the front.

@@ -14,7 +14,7 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 use super::launcher::LAUNCHER_NAME;
 use super::protocol::{ADOPT, Answer, MAX_MESSAGE_BYTES, SIGNAL, START_IN_FILE, StartFailure, StartRequest};
 use crate::model::{Exit, Signal, Usage};
-use crate::sys::message;
+use crate::sys::message::{self, Received};
 
 /// What the launcher tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub(crate) struct Launcher {
     process: Child,
     socket: OwnedFd,
     unsent: VecDeque<Unsent>,
+    /// The kernel was short of something for the first of them, and does not say when it has it again.
+    is_refused: bool,
     buffer: Vec<u8>,
 }
 
@@ -62,7 +64,13 @@ impl Launcher {
             .spawn();
         mask.thread_set_mask()?;
         let process = process?;
-        Ok(Self { process, socket: ours, unsent: VecDeque::new(), buffer: vec![0; MAX_MESSAGE_BYTES] })
+        Ok(Self {
+            process,
+            socket: ours,
+            unsent: VecDeque::new(),
+            is_refused: false,
+            buffer: vec![0; MAX_MESSAGE_BYTES],
+        })
     }
 
     /// To wait on: readable when it has something to tell, writable when it takes what it had no room for.
@@ -91,6 +99,7 @@ impl Launcher {
             io::Seek::rewind(&mut file)?;
             descriptors.push(file.into());
             bytes = vec![START_IN_FILE];
+            bytes.extend_from_slice(&request.id.to_le_bytes());
         }
         self.send(Unsent { bytes, descriptors })
     }
@@ -116,8 +125,15 @@ impl Launcher {
         self.flush()
     }
 
+    /// Whether [`Launcher::flush`] is to be tried again soon though the socket does not say so.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
     /// Sends what waits, as far as there is room.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        use nix::libc::{ENOBUFS, ENOMEM, ETOOMANYREFS};
+        self.is_refused = false;
         while let Some(next) = self.unsent.front() {
             let raw: Vec<RawFd> = next.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
             match message::send(self.socket.as_fd(), &next.bytes, &raw, false) {
@@ -129,7 +145,17 @@ impl Launcher {
                     self.unsent.clear();
                     return Ok(());
                 }
-                Err(error) => return Err(error),
+                // ETOOMANYREFS: too many descriptors of this user are on their way in sockets, unix(7). Nothing tells
+                // when that is over.
+                Err(error) if matches!(error.raw_os_error(), Some(ENOMEM | ENOBUFS | ETOOMANYREFS)) => {
+                    self.is_refused = true;
+                    return Ok(());
+                }
+                Err(error) => {
+                    // Whoever asked is told that it cannot be had, and must not get it later.
+                    self.unsent.pop_front();
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -139,8 +165,8 @@ impl Launcher {
     pub(crate) fn receive(&mut self, told: &mut Vec<Notification>) {
         loop {
             match message::receive(self.socket.as_fd(), &mut self.buffer) {
-                Ok((0, _)) => return told.push(Notification::Lost),
-                Ok((length, _)) => {
+                Ok(Received { length: 0, .. }) => return told.push(Notification::Lost),
+                Ok(Received { length, .. }) => {
                     told.extend(Answer::read_all(&self.buffer[..length]).map(|answer| match answer {
                         Answer::Started { id, pid } => Notification::Started { id, pid },
                         Answer::StartFailed { id, failure } => Notification::StartFailed { id, failure },
@@ -166,7 +192,7 @@ impl Launcher {
             let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut polled, PollTimeout::NONE);
             match message::receive(self.socket.as_fd(), &mut self.buffer) {
-                Ok((0, _)) => break,
+                Ok(Received { length: 0, .. }) => break,
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(_) => break,

@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// `socket` is the launcher's end of the way to the engine. It stays open here until all is done: the engine learns of
 /// the launcher's end only when nothing is left of what it had started.
 pub(super) fn guard(launcher: i32, socket: &OwnedFd) {
-    let Ok(signals) = ended_children() else { return };
+    let Ok(signals) = ended_children() else { std::process::exit(1) };
     let mut engine_is_gone_since: Option<Instant> = None;
     while !has_ended(launcher) {
         let mut polled = [

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, killpg, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -21,9 +22,10 @@ use super::protocol::{
 use super::sweep::kill_descendants;
 use crate::model::{Exit, Usage};
 use crate::sys::fork::{Fork, fork};
+use crate::sys::message::{self, Received};
 use crate::sys::reap::Children;
 use crate::sys::spawn::Step;
-use crate::sys::{descriptor, message, reap, spawn};
+use crate::sys::{descriptor, reap, spawn};
 
 /// The name that this executable is started by when it is to be the launcher.
 pub(super) const LAUNCHER_NAME: &str = "mpflow-launcher";
@@ -188,9 +190,9 @@ impl Server {
             let mut buffer = std::mem::take(&mut self.buffer);
             let received = message::receive(self.socket.as_fd(), &mut buffer);
             let goes_on = match received {
-                Ok((0, _)) => Some(false),
-                Ok((length, descriptors)) => {
-                    self.serve(&buffer[..length], descriptors);
+                Ok(Received { length: 0, .. }) => Some(false),
+                Ok(Received { length, descriptors, is_cut }) => {
+                    self.serve(&buffer[..length], descriptors, is_cut);
                     None
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Some(true),
@@ -204,20 +206,31 @@ impl Server {
         }
     }
 
-    fn serve(&mut self, request: &[u8], mut descriptors: Vec<OwnedFd>) {
+    /// `is_cut`: some of its descriptors are lost, since this process may have no more.
+    fn serve(&mut self, request: &[u8], mut descriptors: Vec<OwnedFd>, is_cut: bool) {
         match request.first() {
+            Some(&(START | START_IN_FILE)) if is_cut => self.not_started(&request[1..], libc::EMFILE),
             Some(&START) => self.start(request, &descriptors),
             Some(&START_IN_FILE) => {
-                let mut request = Vec::new();
+                let mut whole = Vec::new();
                 let file = descriptors.pop().map(File::from);
-                if file.is_some_and(|mut file| file.read_to_end(&mut request).is_ok()) {
-                    self.start(&request, &descriptors);
+                match file.map(|mut file| file.read_to_end(&mut whole)) {
+                    Some(Ok(_)) => self.start(&whole, &descriptors),
+                    Some(Err(_)) | None => self.not_started(&request[1..], libc::ENOMEM),
                 }
             }
             Some(&SIGNAL) => self.signal(&request[1..]),
             Some(&ADOPT) => self.adopt(&request[1..]),
             _ => {}
         }
+    }
+
+    /// A request that has not come whole; its number is first in it.
+    fn not_started(&mut self, request: &[u8], errno: i32) {
+        let Some(id) = (Reader { bytes: request }).u64() else { return };
+        let failure = StartFailure { step: spawn::Step::Descriptors, errno };
+        Answer::StartFailed { id, failure }.write(&mut self.answers);
+        self.is_urgent = true;
     }
 
     fn start(&mut self, request: &[u8], descriptors: &[OwnedFd]) {
@@ -293,7 +306,11 @@ impl Server {
         while let Children::Ended(pid) = reap::look_at_all() {
             let Some(ended) = reap::reap(pid) else { return };
             let exit = Exit::from_code(ended.code);
-            let usage = Usage { cpu: ended.cpu, peak_memory_bytes: ended.peak_memory_bytes };
+            let usage = Usage {
+                cpu: ended.cpu,
+                peak_memory_bytes: ended.peak_memory_bytes,
+                core_dumped: ended.core_dumped,
+            };
             match self.workers.get_mut(&pid) {
                 Some(worker) => {
                     worker.leader_ended = true;

@@ -75,7 +75,9 @@ impl std::fmt::Display for StartFailure {
         write!(f, "{step}: {error}")?;
         match (self.step, self.errno) {
             (Step::Exec, nix::libc::ENOEXEC) => f.write_str("; does the script lack its `#!` line?"),
-            (Step::Exec, nix::libc::ENOENT) => f.write_str("; is the interpreter of its `#!` line there?"),
+            (Step::Exec, nix::libc::ENOENT) => {
+                f.write_str("; are the program, and the interpreter of its `#!` line, there?")
+            }
             (Step::Exec, nix::libc::E2BIG) => f.write_str("; the arguments and the environment are too long"),
             _ => Ok(()),
         }
@@ -97,6 +99,10 @@ pub(super) enum Answer {
     GroupEnded { id: u64 },
 }
 
+/// The kinds of the news that a process has ended.
+const EXITED: u8 = 3;
+const EXITED_WITH_CORE: u8 = 5;
+
 /// Bytes of one answer: kind, id, and two fields of 8 and one of 4.
 pub(super) const ANSWER_BYTES: usize = 1 + 8 + 4 + 8 + 8;
 
@@ -107,7 +113,8 @@ impl Answer {
             Self::StartFailed { id, failure } => (2, id, failure.errno, failure.step as u64, 0),
             Self::Exited { id, exit, usage } => {
                 let micros = u64::try_from(usage.cpu.as_micros()).unwrap_or(u64::MAX);
-                (3, id, exit.code(), micros, usage.peak_memory_bytes)
+                let kind = if usage.core_dumped { EXITED_WITH_CORE } else { EXITED };
+                (kind, id, exit.code(), micros, usage.peak_memory_bytes)
             }
             Self::GroupEnded { id } => (4, id, 0, 0, 0),
         };
@@ -132,9 +139,13 @@ impl Answer {
                     let step = Step::from_number(u8::try_from(first).unwrap_or(u8::MAX));
                     Self::StartFailed { id, failure: StartFailure { step, errno: number } }
                 }
-                3 => {
+                EXITED | EXITED_WITH_CORE => {
                     let exit = Exit::from_code(number);
-                    let usage = Usage { cpu: Duration::from_micros(first), peak_memory_bytes: second };
+                    let usage = Usage {
+                        cpu: Duration::from_micros(first),
+                        peak_memory_bytes: second,
+                        core_dumped: kind == EXITED_WITH_CORE,
+                    };
                     Self::Exited { id, exit, usage }
                 }
                 _ => Self::GroupEnded { id },
@@ -281,7 +292,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_as_they_were_written() {
-        let usage = Usage { cpu: Duration::from_micros(1_234_567), peak_memory_bytes: 3 << 20 };
+        let usage =
+            Usage { cpu: Duration::from_micros(1_234_567), peak_memory_bytes: 3 << 20, core_dumped: true };
         let answers = [
             Answer::Started { id: 1, pid: 4711 },
             Answer::StartFailed { id: 2, failure: StartFailure { step: Step::Cwd, errno: 2 } },

@@ -33,8 +33,9 @@ pub(super) fn kill_descendants(signals: &SignalFd) {
 
 /// Kills a child with its whole group, which the kernel does at once, so that nobody in it can fork faster than it is
 /// killed. Whoever is in a descendant's group is one as well: groups do not reach over sessions, and the
-/// sessions are theirs or ours. The number cannot have become a stranger's: a child that is not reaped keeps it.
-fn kill_with_group(child: i32) {
+/// sessions are theirs or ours; our own group is left out. The number cannot have become a stranger's: a child that
+/// is not reaped keeps it.
+pub(super) fn kill_with_group(child: i32) {
     let child = Pid::from_raw(child);
     match getpgid(Some(child)) {
         Ok(group) if group.as_raw() > 1 && group != getpgrp() => drop(killpg(group, Signal::SIGKILL)),

@@ -75,7 +75,8 @@ pub(crate) enum Kind {
 ///
 /// `O_NONBLOCK` is shared by everyone who has the same open file description: the shell, `tee`, our own
 /// standard error. So a pipe or a device is opened anew through `/proc/self/fd`, which gives a description of
-/// our own; a socket and a regular file are duplicated and left blocking.
+/// our own; a socket and a regular file are duplicated and left blocking, and so are a pipe and a terminal that belong to
+/// another user (`sudo -u`), who may not open them anew.
 ///
 /// Returns the descriptor, its kind, and whether it is non-blocking.
 pub(crate) fn private_standard(fd: RawFd, write: bool) -> io::Result<(OwnedFd, Kind, bool)> {
@@ -164,6 +165,14 @@ pub(crate) fn close_all_on_exec() -> io::Result<()> {
         unsafe { nix::libc::fcntl(fd, nix::libc::F_SETFD, FdFlag::FD_CLOEXEC.bits()) };
     }
     Ok(())
+}
+
+/// Whether a descriptor that may wait would not now: something, or the end, can be read, or something be written.
+pub(crate) fn is_ready(fd: BorrowedFd<'_>, write: bool) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut polled = [PollFd::new(fd, if write { PollFlags::POLLOUT } else { PollFlags::POLLIN })];
+    // One that cannot be looked at is tried: the call itself says what is wrong.
+    poll(&mut polled, PollTimeout::ZERO).is_err() || polled[0].any().unwrap_or(true)
 }
 
 /// Whether `fd` is at its end for a writer: nobody reads it any more.

@@ -175,10 +175,6 @@ fn prepare(shared: &Shared<'_>) -> Result<(), (Step, c_int)> {
         if libc::getppid() != shared.parent {
             libc::_exit(127);
         }
-        for &(resource, value) in program.limits {
-            let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
-            check(Step::Limits, libc::setrlimit(resource as _, &limit))?;
-        }
         if let Some(nice) = program.nice {
             check(Step::Limits, libc::setpriority(libc::PRIO_PROCESS, 0, nice))?;
         }
@@ -186,6 +182,11 @@ fn prepare(shared: &Shared<'_>) -> Result<(), (Step, c_int)> {
             check(Step::Limits, libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &shared.cpus))?;
         }
         place_descriptors(shared)?;
+        // After the descriptors, which may need numbers for a moment that a low limit does not allow.
+        for &(resource, value) in program.limits {
+            let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+            check(Step::Limits, libc::setrlimit(resource as _, &limit))?;
+        }
         check(Step::Cwd, libc::chdir(program.cwd.as_ptr()))?;
         let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());

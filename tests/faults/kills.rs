@@ -259,7 +259,7 @@ fn a_launcher_that_stands_still_outlives_no_engine() {
 #[case::abort(Signal::SIGABRT)]
 #[case::segmentation_fault(Signal::SIGSEGV)]
 #[case::bus_error(Signal::SIGBUS)]
-#[case::quit(Signal::SIGQUIT)]
+#[case::illegal_instruction(Signal::SIGILL)]
 fn nothing_is_left_of_an_engine_that_crashes(#[case] signal: Signal) {
     let run = Scenario::new(UNPLEASANT).after("ulimit -c 0").start();
     wait_for_all(&run);
@@ -380,6 +380,49 @@ fn a_child_that_forks_while_it_is_stopped_ends_with_all_its_children(#[case] com
     run.wait_for_lines(1);
     run.signal(Signal::SIGTERM);
     run.finish().ended(143);
+}
+
+#[test]
+fn a_number_that_has_become_another_process_is_not_signalled() {
+    // Processes that end by themselves, that are killed, and that leave a member of their group behind for a moment, by
+    // the hundred, among some that must not be touched.
+    let pipeline = "
+        stages:
+          churn:
+            mode: each
+            pool: 8
+            command: 'sleep 0.01 & case {} in *7) sleep 1000;; esac; echo {}'
+            record_timeout: 400ms
+            on_error: skip
+          innocent: {command: cat, mode: map, pool: 20}
+        edges: [{queue: stdin -> churn -> innocent -> stdout}]";
+    let Some(scenario) = Scenario::new(pipeline).stdin(numbers(400)).where_pids_are_few() else {
+        // Told, since it cannot be tried: `cargo test -- --nocapture` shows it.
+        return eprintln!("this machine allows no PID namespace: reuse of pids is not tested");
+    };
+    let run = scenario.run().succeeded();
+    assert_eq!(run.stage("innocent")["exits"], json!([[0, 20]]));
+    // On a busy machine some that are innocent take too long as well: each that was killed was told so.
+    let failed = run.events_of("record_failed");
+    let kills = failed.len() as u64;
+    assert!(kills >= 40, "{kills} were killed");
+    assert!(
+        failed.iter().all(|event| event["error"].as_str().unwrap().contains("record_timeout")),
+        "{failed:#?}"
+    );
+    // Of one whose leader had ended when the time was over, only a member was killed.
+    let (killed, ended) = (&run.stage("churn")["exits"][0], &run.stage("churn")["exits"][1]);
+    assert_eq!((&killed[0], &ended[0]), (&json!(-9), &json!(0)));
+    let (killed, ended) = (killed[1].as_u64().unwrap(), ended[1].as_u64().unwrap());
+    assert!((40..=kills).contains(&killed) && killed + ended == 400, "{killed} killed, {ended} ended");
+    let pids: Vec<_> = run.events_of("worker_started").iter().map(|event| event["pid"].as_i64()).collect();
+    let distinct: std::collections::BTreeSet<_> = pids.iter().collect();
+    eprintln!("{} processes had {} numbers", pids.len(), distinct.len());
+    let failed: Vec<String> =
+        failed.iter().map(|event| event["record"].as_str().unwrap().to_owned()).collect();
+    let others: Vec<String> = (1..=400).map(|number: u64| number.to_string()).collect();
+    let others: Vec<String> = others.into_iter().filter(|number| !failed.contains(number)).collect();
+    run.wrote_lines(others);
 }
 
 #[test]

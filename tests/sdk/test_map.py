@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 import unittest
 
 from engine import ABOUT, DONE, FAILED, PART, Ended, Worker
@@ -594,6 +595,24 @@ class Ends(unittest.TestCase):
             worker.signal(signal.SIGINT)
             self.assertEqual(worker.wait(), -2)
             self.assertEqual(worker.printed(), "closed\n")
+
+    def test_a_second_interrupt_prints_no_traceback_either(self):
+        code = """
+            import time
+            class C:
+                def __call__(self, x): time.sleep(60)
+                def close(self):
+                    print("closing")
+                    time.sleep(60)
+        """
+        with Worker(code, target="tasks:C") as worker:
+            worker.go().lease([1])
+            while worker.process.poll() is None and "closing" not in worker.printed():
+                worker.signal(signal.SIGINT)
+                time.sleep(0.02)
+            worker.signal(signal.SIGINT)
+            self.assertEqual(worker.wait(), -2)
+            self.assertNotIn("Traceback", worker.printed())
 
     def test_the_engines_end_is_the_workers(self):
         with Worker("def f(x): return x") as worker:

@@ -99,6 +99,7 @@ class Setting(unittest.TestCase):
                     self.assertEqual(kinds.count("pipe"), 2, seen)
                     self.assertEqual(kinds.count("socket"), 1, seen)
                     self.assertEqual(kinds.count("/dev/null"), 1, seen)
+                    self.assertEqual([name for name in seen if "memfd" in name], [], seen)
                     self.assertLessEqual(len(seen), 7, seen)
 
     def test_what_an_import_has_opened_stays_open_and_is_in_nobodys_way(self):

@@ -52,6 +52,8 @@ pub(crate) struct Scenario {
     prefix: Vec<String>,
     stdin: Input,
     holds_stdout: bool,
+    /// Its pids are not those of this machine.
+    counts_apart: bool,
     deadline: Duration,
 }
 
@@ -74,6 +76,7 @@ impl Scenario {
             prefix: Vec::new(),
             stdin: Input::Nothing,
             holds_stdout: false,
+            counts_apart: false,
             deadline: DEADLINE,
         }
     }
@@ -121,6 +124,12 @@ impl Scenario {
         self
     }
 
+    /// The run, and what a test waits for in it, may take longer than others.
+    pub(crate) fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
     /// A variable of the environment that `mpflow` is started in.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -137,6 +146,22 @@ impl Scenario {
     pub(crate) fn through<const N: usize>(mut self, prefix: [&str; N]) -> Self {
         self.prefix = prefix.map(str::to_owned).to_vec();
         self
+    }
+
+    /// Starts `mpflow` as the first process of a PID namespace that has only some hundred numbers, so that each is
+    /// soon another process's. `None` where this machine does not allow that.
+    pub(crate) fn where_pids_are_few(mut self) -> Option<Self> {
+        let namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+        let may = Command::new(namespace[0]).args(&namespace[1..]).arg("true").output();
+        if !may.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        // Before Linux 6.14 the number is the whole machine's, and stays as it is.
+        let few = "echo 400 2> /dev/null > /proc/sys/kernel/pid_max\nexec \"$@\"";
+        self.prefix =
+            [&namespace[..], &["/bin/sh", "-c", few, "sh"]].concat().into_iter().map(str::to_owned).collect();
+        self.counts_apart = true;
+        Some(self)
     }
 
     /// A path in the folder.
@@ -199,6 +224,7 @@ impl Scenario {
             warden,
             sessions: RefCell::default(),
             mark,
+            counts_apart: self.counts_apart,
             deadline,
             stdin,
             stdout: held,
@@ -257,6 +283,7 @@ pub(crate) struct Running {
     /// Of the launcher and its guardian, once they are known.
     sessions: RefCell<Vec<i32>>,
     mark: String,
+    counts_apart: bool,
     deadline: Instant,
     /// Where the test writes it itself.
     pub(crate) stdin: Option<ChildStdin>,
@@ -444,6 +471,7 @@ impl Running {
                 .filter_map(|event| Some(format!("MPFLOW_RUN_ID={}", event["run_id"].as_str()?))),
         );
         let groups = of_kind("worker_started")
+            .filter(|_| !self.counts_apart)
             .filter_map(|event| i32::try_from(event["pid"].as_i64()?).ok())
             .chain(self.sessions.borrow().iter().copied())
             .collect();

@@ -79,12 +79,8 @@ enum ProgressChoice {
 
 pub(super) fn execute(args: Args) -> Result<End, CliError> {
     refuse_what_cannot_be(&args)?;
-    let loaded = match load::load(&args.file, &args.overrides)? {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            show::diagnostics(&diagnostics);
-            return Ok(End::Wrong);
-        }
+    let Some(loaded) = show::right(load::load(&args.file, &args.overrides)?) else {
+        return Ok(End::Wrong);
     };
     let mut diagnostics = loaded.warnings;
     let mut problems = mpflow::not_yet(loaded.document.pipeline());

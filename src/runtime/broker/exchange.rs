@@ -175,21 +175,23 @@ impl Exchange {
         }
     }
 
-    /// The first returned record that a worker of this rank may have.
+    /// The first returned records that `may_have` says yes to, at most so many: one where they are tried one by one.
     pub(crate) fn take_returned(
         &mut self,
+        max_records: u64,
         framing: Framing,
         may_have: impl Fn(&Lease) -> bool,
     ) -> Option<Lease> {
         let position = self.returned.iter().position(may_have)?;
-        let lease = self.returned.remove(position)?;
-        if !lease.alone {
-            return Some(lease);
+        let lease = &mut self.returned[position];
+        let max_records = if lease.alone { 1 } else { max_records };
+        if lease.block.records <= max_records {
+            return self.returned.remove(position);
         }
-        let (first, rest) = lease.split_first(framing);
-        if let Some(rest) = rest {
-            self.returned.insert(position, rest);
-        }
+        // What one worker held may be more than another is to have.
+        let block = lease.block.take_records(framing, max_records);
+        let first = Lease { block, ..lease.clone() };
+        lease.sequence += first.block.records;
         Some(first)
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct Queue {
     lanes: Vec<Lane>,
     /// All producers have ended: nothing comes any more.
     is_closed: bool,
+    /// Bytes of the record that last found no room. A queue whose last bytes nothing fits into is full.
+    refused: usize,
     pub(crate) books: Books,
 }
 
@@ -99,6 +101,7 @@ impl Queue {
             sharing,
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             is_closed: false,
+            refused: 0,
             books: Books::default(),
         }
     }
@@ -139,6 +142,11 @@ impl Queue {
         self.lanes[lane].records
     }
 
+    /// Bytes of the records that wait in one lane, without the engine's own cost.
+    pub(crate) fn lane_bytes(&self, lane: usize) -> u64 {
+        self.lanes[lane].bytes - BLOCK_COST_BYTES * self.lanes[lane].blocks.len() as u64
+    }
+
     /// No producer puts anything in any more.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
@@ -160,7 +168,8 @@ impl Queue {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.records() >= self.capacity || self.bytes() >= self.capacity_bytes
+        let bytes = self.bytes() + if self.refused > 0 { self.refused as u64 + BLOCK_COST_BYTES } else { 0 };
+        self.records() > 0 && (self.records() >= self.capacity || bytes >= self.capacity_bytes)
     }
 
     /// Whether everything that is put in is thrown away.
@@ -177,6 +186,7 @@ impl Queue {
                 records = 0;
             }
             if records == 0 {
+                self.refused = self.framing.first(&block.data);
                 match self.when_full {
                     WhenFull::Block => return Some(block),
                     WhenFull::DropNewest => {

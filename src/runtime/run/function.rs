@@ -22,6 +22,7 @@ use crate::ipc::{
 use crate::model::{Body, Format, Mode, Place, Problem, STDIN};
 use crate::runtime::broker::{Failure, Results};
 use crate::runtime::supervisor::{Input, Worker};
+use crate::sys::message::Received;
 use crate::sys::{descriptor, message};
 
 /// Records that one chunk or answer should hold at most. Measured: more gains nothing, and delays others.
@@ -244,8 +245,8 @@ impl RunLoop {
         let mut buffer = [0; CONTROL_READ_BYTES];
         while let Some(control) = self.control_mut(stage, rank).filter(|control| !control.is_deaf) {
             match message::receive(control.fd.as_fd(), &mut buffer) {
-                Ok((0, _)) => return self.close_control(stage, rank),
-                Ok((length, descriptors)) => {
+                Ok(Received { length: 0, .. }) => return self.close_control(stage, rank),
+                Ok(Received { length, descriptors, .. }) => {
                     control.descriptors.extend(descriptors);
                     control.inbox.extend_from_slice(&buffer[..length]);
                     self.hear_worker(stage, rank);

@@ -8,7 +8,7 @@ use super::feed::Feed;
 use super::function::shown_value;
 use super::held::{self, Held};
 use super::read::cut;
-use super::worker::Exchange;
+use super::worker::{Exchange, Idleness};
 use crate::event::EventKind;
 use crate::ipc::{Block, Framing, records_header};
 use crate::model::{Exit, Mode, OnError};
@@ -113,7 +113,7 @@ impl RunLoop {
             window.begins(now);
             first_lease.get_or_insert(now);
         }
-        io.idle_since = None;
+        io.idleness = Idleness::Busy;
         self.flush_feed(stage, rank, 0);
     }
 
@@ -291,6 +291,7 @@ impl RunLoop {
         let since = *self.batch_since[stage].get_or_insert(now);
         let waited = batch.wait.is_some_and(|wait| now.saturating_duration_since(since) >= wait);
         let is_due = waiting >= size
+            || batch.bytes.is_some_and(|bytes| self.broker.waiting_bytes(consumer, rank) >= bytes)
             || has_returned
             || waited
             || self.broker.is_backlogged(stage)
@@ -347,8 +348,13 @@ impl RunLoop {
             }
         } else {
             let name = self.plan.stages[stage].stage.worker_name(rank);
-            let error = self.faults.remove(&worker).unwrap_or_else(|| describe_end(&name, exit));
-            self.judge_each(worker, Some(exit), error);
+            // One that was killed for its record has not died by itself.
+            let (failure, error) = match (self.faults.remove(&worker), exit) {
+                (Some(fault), _) => (Failure::Error, fault),
+                (None, Exit::Signal(_)) => (Failure::Death, describe_end(&name, exit)),
+                (None, Exit::Code(_)) => (Failure::Error, describe_end(&name, exit)),
+            };
+            self.judge_each(worker, failure, Some(exit), &error);
         }
         self.pump_leases(stage);
     }
@@ -365,13 +371,10 @@ impl RunLoop {
     }
 
     /// The attempt at what an `each` process was started for has failed.
-    pub(super) fn judge_each(&mut self, worker: Worker, exit: Option<Exit>, error: String) {
-        let failure = match exit {
-            Some(Exit::Signal(_)) if !self.faults.contains_key(&worker) => Failure::Death,
-            _ => Failure::Error,
-        };
+    pub(super) fn judge_each(&mut self, worker: Worker, failure: Failure, exit: Option<Exit>, error: &str) {
         let shown = self.current_record(worker.stage, worker.rank);
         let verdict = self.broker.fail_held(worker.stage, worker.rank, failure, self.clock.now());
+        let error = error.to_owned();
         self.judged(worker, verdict, Blame { shown, record: None, error, exit, traceback: None });
         self.pump_leases(worker.stage);
     }

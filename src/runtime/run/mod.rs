@@ -18,6 +18,7 @@
 //! | `servers` | processes that are forked for each worker |
 //! | `segments` | shared memory for large records |
 //! | `ready` | whether workers are ready |
+//! | `hear` | what the launcher and other threads say |
 //! | `settle` | what the cores say is done |
 //! | `time` | the run's clock, which stands still while the run is suspended |
 //! | `clock` | deadlines that are not the supervisor's |
@@ -28,6 +29,7 @@ mod ahead;
 mod clock;
 mod feed;
 mod function;
+mod hear;
 mod held;
 mod lease;
 mod poller;
@@ -197,6 +199,8 @@ pub(crate) struct RunLoop {
     inheritable: Vec<RawFd>,
     /// Records may flow: every function was found.
     flows: bool,
+    /// When this thread last listened. What is due is judged by this time: what came later may have been in time.
+    heard_at: Instant,
     /// The strongest request to end the run, and when it came.
     asked_to_end: Option<(Level, Instant)>,
 }
@@ -261,6 +265,7 @@ impl RunLoop {
             has_ended: false,
             inheritable: descriptor::inheritable(),
             flows: false,
+            heard_at: Instant::now(),
             asked_to_end: None,
             plan: Arc::new(plan),
         };
@@ -299,6 +304,7 @@ impl RunLoop {
             tracing::error!(%error, "epoll failed");
             self.inputs.push_back(Input::Stop(Level::Kill));
         }
+        self.heard_at = self.clock.now();
         let is_control = |target| matches!(target, Target::Launcher | Target::Wake);
         for event in ready.iter() {
             match self.tokens.get(event.token) {
@@ -323,6 +329,8 @@ impl RunLoop {
         self.settle();
         self.recycle_segments();
         self.end_unneeded_servers();
+        // A stage that is ended meanwhile waits for no room any more.
+        self.start_some();
         self.events.send_if_due();
         self.watch_launcher();
     }

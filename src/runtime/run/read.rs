@@ -62,20 +62,15 @@ impl RunLoop {
         }
     }
 
-    /// An output has ended, in this block: a last line without its end, or a torn frame.
+    /// An output has ended, in this block: a last line without its end, or a torn frame. The frame is an error of a worker
+    /// that ends well, and of one that dies only its unfinished work: it waits for that.
     fn ended_in(&mut self, stage: usize, rank: usize, port: usize, block: Block) {
-        let Some(tap) = self.tap_mut(stage, rank, port) else { return };
-        if block.is_empty() || tap.cutter.framing().may_end_in(&block.data) {
-            return self.came(stage, rank, port, block);
-        }
-        let reason = format!("its output ended in the middle of a frame, after {} of its bytes", block.len());
-        self.torn(stage, rank, reason);
-    }
-
-    /// A torn last frame is an error of a worker that ends well; of one that dies it is only its unfinished work.
-    fn torn(&mut self, stage: usize, rank: usize, reason: String) {
-        if self.mode(stage) == Mode::Stream {
-            self.fail_stage(stage, Some(rank), reason);
+        let Some(io) = self.workers[stage][rank].as_mut() else { return };
+        let Some(tap) = io.taps[port].as_ref() else { return };
+        match &mut io.exchange {
+            Exchange::Stream { last, .. } if block.is_open => last.push((port, block)),
+            _ if tap.cutter.framing().may_end_in(&block.data) => self.came(stage, rank, port, block),
+            _ => {}
         }
     }
 
@@ -119,7 +114,6 @@ impl RunLoop {
         let producer = tap.producer;
         let is_stdout = self.plan.stages[stage].outputs[port].name == crate::model::STDOUT;
         match &mut io.exchange {
-            Exchange::Stream { last, .. } if block.is_open => last.push((port, block)),
             Exchange::Map { .. } if is_stdout => self.answered(stage, rank, port, framing, block),
             Exchange::Each { results, .. } if results.iter().any(|(of, _)| *of == port) => {
                 let held = results.iter_mut().find(|(of, _)| *of == port);
@@ -312,6 +306,16 @@ impl RunLoop {
         self.tell_if_outputs_ended(worker);
         Some(log)
     }
+}
+
+/// Why a last record without an end of its own is none, now that its worker has ended well.
+pub(super) fn bad_end(format: Format, block: &Block) -> Option<String> {
+    let framing = Framing::of(format);
+    if !framing.may_end_in(&block.data) {
+        let bytes = block.len();
+        return Some(format!("its output ended in the middle of a frame, after {bytes} of its bytes"));
+    }
+    (format == Format::Json).then(|| first_invalid(framing, block)).flatten()
 }
 
 /// Why the first record that is no JSON document is none.

@@ -21,6 +21,8 @@ use crate::runtime::supervisor::{Input, Worker};
 pub(super) enum Probing {
     /// A thread looks again and again until this is dropped.
     Thread { _stop: Sender<()>, seen: Seen },
+    /// The machine had no thread left for it: when to ask for one again.
+    NoThread { again_at: Instant },
     /// A process looks.
     Command { next: Option<Instant>, running: Option<(u64, Instant)>, seen: Seen },
     /// A line is waited for.
@@ -54,11 +56,10 @@ impl RunLoop {
             ProbeKind::Tcp(_) | ProbeKind::Http(_) => match self.probe_by_thread(worker, &probe) {
                 Ok(stop) => Probing::Thread { _stop: stop, seen: Seen::default() },
                 Err(error) => {
-                    return self.fail_stage(
-                        worker.stage,
-                        Some(worker.rank),
-                        format!("cannot probe it: {error}"),
-                    );
+                    let name = self.plan.stages[worker.stage].stage.worker_name(worker.rank);
+                    let wait = humantime::format_duration(probe.interval);
+                    self.notice(format!("cannot probe worker `{name}` yet: {error}; again in {wait}"));
+                    Probing::NoThread { again_at: self.clock.now() + probe.interval }
                 }
             },
             ProbeKind::Command(_) => {
@@ -176,6 +177,7 @@ impl RunLoop {
         let deadlines = probes.filter_map(|probe| match probe {
             Probing::Command { running: Some((_, deadline)), .. } => Some(*deadline),
             Probing::Command { next, .. } => *next,
+            Probing::NoThread { again_at } => Some(*again_at),
             Probing::Thread { .. } | Probing::Log { .. } | Probing::Notify { .. } | Probing::Done => None,
         });
         deadlines.min()
@@ -194,6 +196,7 @@ impl RunLoop {
                 Some(Probing::Command { running: None, next: Some(at), .. }) if at <= now => {
                     self.look(worker, now)
                 }
+                Some(Probing::NoThread { again_at }) if again_at <= now => self.begin_probe(worker),
                 _ => {}
             }
         }
@@ -275,7 +278,13 @@ impl RunLoop {
                 let _ = self.launcher.request_signal(id, Signal::KILL);
             }
             Some(Probing::Notify { token, .. }) => self.tokens.remove(token),
-            Some(Probing::Thread { .. } | Probing::Command { .. } | Probing::Log { .. } | Probing::Done)
+            Some(
+                Probing::Thread { .. }
+                | Probing::NoThread { .. }
+                | Probing::Command { .. }
+                | Probing::Log { .. }
+                | Probing::Done,
+            )
             | None => {}
         }
     }

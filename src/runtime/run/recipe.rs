@@ -104,10 +104,16 @@ impl Recipe {
     }
 
     fn look_up(&self, name: &str) -> Result<PathBuf, Refusal> {
-        match find_program(name, self.path.as_deref(), &self.cwd) {
-            Lookup::Found(program) => Ok(program),
-            Lookup::NotExecutable(file) => Err(format!("`{}` is not executable", file.display())),
-            Lookup::Missing => Err(format!("there is no program `{name}`")),
+        let found = find_program(name, self.path.as_deref(), &self.cwd);
+        // A path is looked for from the working directory on, which may be what is missing.
+        let entered = std::fs::metadata(self.cwd.join("."));
+        match (found, entered) {
+            (Lookup::Found(program), _) => Ok(program),
+            (_, Err(error)) => {
+                Err(format!("cannot enter the working directory `{}`: {error}", self.cwd.display()))
+            }
+            (Lookup::NotExecutable(file), Ok(_)) => Err(format!("`{}` is not executable", file.display())),
+            (Lookup::Missing, Ok(_)) => Err(format!("there is no program `{name}`")),
         }
     }
 

@@ -25,6 +25,7 @@ use crate::ipc::Broken;
 use crate::model::{Body, Signal, StartMethod};
 use crate::process::{Notification, StartRequest};
 use crate::runtime::supervisor::{Input, Worker};
+use crate::sys::message::Received;
 use crate::sys::{descriptor, message};
 
 /// A server's message is at most this long.
@@ -240,8 +241,8 @@ impl RunLoop {
         while let Some(server) = self.servers.by_number.get_mut(&number) {
             match message::receive(server.socket.as_fd(), &mut buffer) {
                 // Its end is heard of from the launcher.
-                Ok((0, _)) => return,
-                Ok((length, _)) => match serde_json::from_slice(&buffer[..length]) {
+                Ok(Received { length: 0, .. }) => return,
+                Ok(Received { length, .. }) => match serde_json::from_slice(&buffer[..length]) {
                     Ok(told) => self.server_told(number, told),
                     Err(error) => {
                         tracing::error!(%error, "a fork server said what cannot be read");

@@ -1,14 +1,16 @@
 //! What the two cores say is done, until neither has anything more to say.
 
+use super::RunLoop;
+use std::time::Instant;
+
 use super::feed::TakenBack;
+use super::read::bad_end;
 use super::worker::{Exchange, WorkerIo};
-use super::{Control, Owner, RunLoop};
 use crate::event::EventKind;
 use crate::graph::Plan;
 use crate::ipc::Block;
 use crate::model::{Exit, Mode, Signal};
-use crate::process::Notification;
-use crate::runtime::broker::{Broker, Consumer, ProducerId, Reason, StageCounts};
+use crate::runtime::broker::{Broker, Consumer, Failure, ProducerId, Reason, StageCounts};
 use crate::runtime::supervisor::{Action, Asked, Input, Outcome, Phase, View, Worker};
 
 /// What the supervisor may ask about records.
@@ -53,6 +55,14 @@ impl View for Records<'_> {
                 .any(|port| self.broker.is_unwanted(self.broker.output(stage, port)))
     }
 
+    fn bad_end(&self, stage: usize, rank: usize) -> Option<String> {
+        let Exchange::Stream { last, .. } = &self.workers[stage][rank].as_ref()?.exchange else {
+            return None;
+        };
+        let formats = |port: usize| self.plan.stages[stage].outputs[port].format;
+        last.iter().find_map(|(port, block)| bad_end(formats(*port), block))
+    }
+
     fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String> {
         self.tails[stage][rank].lines()
     }
@@ -85,12 +95,15 @@ impl RunLoop {
     fn step(&mut self, input: Input) {
         let view =
             Records { broker: &self.broker, workers: &self.workers, tails: &self.tails, plan: &self.plan };
-        for action in self.supervisor.step(input, self.clock.now(), &view) {
-            self.act(action);
+        let (real, now) = self.clock.both();
+        let now = if input == Input::Tick { self.heard_at } else { now };
+        for action in self.supervisor.step(input, now, &view) {
+            self.act(action, real);
         }
     }
 
-    fn act(&mut self, action: Action) {
+    /// `real`: when it was decided.
+    fn act(&mut self, action: Action, real: Instant) {
         match action {
             Action::Start(worker) => {
                 self.to_start.push_back(worker);
@@ -109,115 +122,9 @@ impl RunLoop {
             Action::CloseSources => self.close_stdin(),
             Action::StageEnded { stage } => self.stage_ended(stage),
             Action::LetFlow => self.let_flow(),
-            Action::Emit(kind) => self.tell(kind),
+            // Told with the time that deadlines were reckoned from, however long this thread was kept from it.
+            Action::Emit(kind) => self.tell_at(real, kind),
             Action::RunEnded => self.has_ended = true,
-        }
-    }
-
-    pub(super) fn hear_launcher(&mut self) {
-        let mut told = Vec::new();
-        if let Err(error) = self.launcher.flush() {
-            tracing::error!(%error, "cannot reach the launcher");
-        }
-        self.start_some();
-        self.launcher.receive(&mut told);
-        self.moved();
-        for notification in told {
-            let notification = match self.hear_of_probe(notification).and_then(|n| self.hear_of_server(n)) {
-                Some(notification) => notification,
-                None => continue,
-            };
-            let worker = |id| match self.ids.get(&id) {
-                Some(&Owner::Worker(worker)) => Some(worker),
-                Some(Owner::Probe(_) | Owner::Server(_)) | None => None,
-            };
-            let input = match notification {
-                Notification::Started { id, pid } => worker(id).map(|worker| Input::Started { worker, pid }),
-                Notification::StartFailed { id, failure } => worker(id).map(|worker| Input::StartFailed {
-                    worker,
-                    error: failure.to_string(),
-                    is_passing: failure.is_passing(),
-                }),
-                Notification::Exited { id, exit, usage } => {
-                    worker(id).map(|worker| Input::Exited { worker, exit, usage })
-                }
-                Notification::GroupEnded { id } => worker(id).map(|worker| Input::GroupEnded { worker }),
-                Notification::Lost => {
-                    self.launcher_is_lost();
-                    return;
-                }
-            };
-            match input {
-                Some(Input::Started { worker, pid }) => {
-                    self.inputs.push_back(Input::Started { worker, pid });
-                    self.settle();
-                    self.worker_runs(worker);
-                }
-                Some(Input::StartFailed { worker, error, is_passing }) => {
-                    self.start_failed(worker, &error, is_passing);
-                    self.inputs.push_back(Input::StartFailed { worker, error, is_passing });
-                }
-                Some(input) => self.inputs.push_back(input),
-                None => {}
-            }
-        }
-    }
-
-    pub(super) fn hear_control(&mut self) {
-        let _ = self.wake.read();
-        while let Ok(control) = self.control.try_recv() {
-            match control {
-                Control::Stop(level) => {
-                    if self.asked_to_end.is_none_or(|(before, _)| before < level) {
-                        self.asked_to_end = Some((level, self.clock.now()));
-                    }
-                    // Nobody can end who stands still, and no grace period either.
-                    if self.clock.is_suspended() {
-                        self.pause(false);
-                    }
-                    self.inputs.push_back(Input::Stop(level));
-                }
-                Control::Pause(paused, done) => {
-                    self.pause(paused);
-                    let _ = done.send(());
-                }
-                Control::Snapshot(answer) => {
-                    let _ = answer.send(self.snapshot());
-                }
-                Control::Explain => self.explain("the run's state"),
-                // What a look sees while all stands still, or for how long it waits, says nothing of the worker.
-                Control::Probed { began_at, .. } if self.clock.stood_still_since(began_at) => {}
-                Control::Probed { worker, seen, .. } => self.probed(worker, seen),
-            }
-        }
-    }
-
-    /// Suspends the run, or continues it: all processes, and the clock.
-    fn pause(&mut self, paused: bool) {
-        let signal = if paused { Signal::TSTP } else { Signal::CONT };
-        let ids: Vec<u64> = self.ids.keys().copied().collect();
-        for id in ids {
-            let _ = self.launcher.request_signal(id, signal);
-        }
-        if paused {
-            self.clock.suspend();
-        } else {
-            self.clock.resume();
-            self.start_some();
-        }
-    }
-
-    /// The launcher is gone, and the workers are. What they had started its guardian has killed, or it is ours to kill:
-    /// now, and not at the end of the run, which may have to wait for whoever reads its output.
-    fn launcher_is_lost(&mut self) {
-        self.end_launcher();
-        self.inputs.push_back(Input::LauncherLost);
-    }
-
-    /// Nothing that the launcher has started is left when this returns.
-    pub(super) fn end_launcher(&mut self) {
-        if !self.launcher.end() {
-            crate::process::kill_leftovers(&self.names.run_id);
         }
     }
 
@@ -234,9 +141,10 @@ impl RunLoop {
         self.workers[worker.stage][worker.rank].as_mut().filter(|io| io.worker == worker)
     }
 
-    fn worker_runs(&mut self, worker: Worker) {
+    pub(super) fn worker_runs(&mut self, worker: Worker) {
         let Some(io) = self.io(worker) else { return };
         io.is_started = true;
+        io.pipe_ends.clear();
         self.check_outputs(worker);
         for port in 0..self.plan.stages[worker.stage].outputs.len() {
             self.end_port_if_nobody_writes(worker.stage, port);
@@ -264,7 +172,7 @@ impl RunLoop {
     pub(super) fn start_failed(&mut self, worker: Worker, error: &str, is_passing: bool) {
         let Some(io) = self.take_io(worker) else { return };
         self.each_not_started(worker, error, is_passing);
-        self.drop_io(io);
+        self.drop_unstarted(io, is_passing);
     }
 
     /// The record that an `each` process could not be started for: a machine that was short of something is not
@@ -276,7 +184,8 @@ impl RunLoop {
         if is_passing {
             self.broker.give_back(worker.stage, worker.rank);
         } else {
-            self.judge_each(worker, None, format!("its process cannot be started: {error}"));
+            let error = format!("its process cannot be started: {error}");
+            self.judge_each(worker, Failure::Error, None, &error);
         }
     }
 
@@ -322,8 +231,9 @@ impl RunLoop {
             Exchange::Stream { fed, last, .. } => {
                 let ended_well = self.plan.stages[worker.stage].stage.success_exit.contains(&exit);
                 // What a worker had not finished when it was cut off is no record.
+                // One that is none though its worker ended well has failed the stage: see `View::bad_end`.
                 for (port, block) in last.into_iter().filter(|_| ended_well) {
-                    if self.is_valid(worker.stage, worker.rank, port, &block) {
+                    if bad_end(self.plan.stages[worker.stage].outputs[port].format, &block).is_none() {
                         self.broker.publish(self.broker.output(worker.stage, port), block);
                     }
                 }
@@ -441,6 +351,7 @@ impl RunLoop {
         if self.plan.stages[stage].stage.is_leased() {
             self.pump_leases(stage);
         }
+        self.start_some();
     }
 
     pub(super) fn port_of(&self, producer: ProducerId) -> Option<(usize, usize)> {

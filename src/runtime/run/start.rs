@@ -12,7 +12,7 @@ use super::held::Held;
 use super::ready::Probing;
 use super::recipe::Recipe;
 use super::window::{MapWindow, ONE_PAGE, StreamWindow};
-use super::worker::{Exchange, Log, Tap, WorkerIo};
+use super::worker::{Exchange, Idleness, Log, Tap, WorkerIo};
 use super::{Owner, RunLoop, Target};
 use crate::ipc::{Cutter, Framing};
 use crate::model::{Mode, ProbeKind, Record, Redirect, STDIN, STDOUT};
@@ -82,11 +82,26 @@ impl RunLoop {
     /// Starts the workers that are due, as long as the launcher takes their requests: so a wide pool holds no more
     /// descriptors at once than the socket does.
     pub(super) fn start_some(&mut self) {
-        // Nobody would stop one that is started now.
-        while !self.launcher.is_busy() && !self.clock.is_suspended() {
+        for _ in 0..self.to_start.len() {
+            // Nobody would stop one that is started while the run is.
+            if self.launcher.is_busy() || self.clock.is_suspended() {
+                return;
+            }
             let Some(worker) = self.to_start.pop_front() else { return };
-            self.start(worker);
+            match self.waits_for_room(worker) {
+                true => self.to_start.push_back(worker),
+                false => self.start(worker),
+            }
         }
+    }
+
+    /// One that is started again waits until what its predecessors made has found room: what they leave behind in their
+    /// pipes is taken over at their end, room or not, and must not add up.
+    fn waits_for_room(&self, worker: Worker) -> bool {
+        worker.generation > 1
+            && self.mode(worker.stage) != Mode::Each
+            && self.supervisor.stage(worker.stage).phase == Phase::Running
+            && self.has_blocked_output(worker.stage)
     }
 
     /// Asks the launcher for a worker, or tells the supervisor why not.
@@ -123,12 +138,13 @@ impl RunLoop {
             log: None,
             control: None,
             answers: None,
+            pipe_ends: Vec::new(),
             exchange: self.exchange(stage),
             told_outputs_ended: false,
             input_closed: false,
             has_had_all: false,
             is_started: false,
-            idle_since: None,
+            idleness: Idleness::Busy,
             probe,
             given: 0,
         };
@@ -136,11 +152,11 @@ impl RunLoop {
             .open_inputs(worker, &recipe, &mut io, &mut ends)
             .and_then(|()| self.open_outputs(worker, &mut io, &mut ends))
             .and_then(|()| self.open_notify(worker, &mut io, &mut ends))
-            .and_then(|()| self.open_pipes(worker, &mut ends))
+            .and_then(|()| self.open_pipes(worker, &mut io, &mut ends))
             .and_then(|()| self.open_files(worker, &mut ends))
             .and_then(|()| self.open_function(worker, &mut io, &mut ends));
         if let Err(refusal) = opened {
-            self.drop_io(io);
+            self.drop_unstarted(io, refusal.is_passing);
             return Err(refusal);
         }
         let request = self.request(worker, &recipe, id, &ends.variables);
@@ -160,7 +176,7 @@ impl RunLoop {
                 .map_err(|error| Refusal::from(("cannot ask the launcher", error))),
         };
         if let Err(refusal) = asked {
-            self.drop_io(io);
+            self.drop_unstarted(io, refusal.is_passing);
             return Err(refusal);
         }
         self.tails[stage][rank].clear();
@@ -335,9 +351,9 @@ impl RunLoop {
         Ok(())
     }
 
-    /// The ends of pipe edges: made when the first of the two workers is started, gone from the engine when the
-    /// second has been.
-    fn open_pipes(&mut self, worker: Worker, ends: &mut Ends) -> Result<(), Refusal> {
+    /// The ends of pipe edges: made when the first of the two workers is asked for, gone from the engine when the
+    /// second is known to run.
+    fn open_pipes(&mut self, worker: Worker, io: &mut WorkerIo, ends: &mut Ends) -> Result<(), Refusal> {
         let plan = Arc::clone(&self.plan);
         for (position, pipe) in plan.pipes.iter().enumerate() {
             for is_from in [true, false] {
@@ -372,15 +388,27 @@ impl RunLoop {
                     error: format!("its pipe `{}` went with the worker that had it before", pipe.name),
                     is_passing: false,
                 })?;
-                ends.descriptors.push((ours, number));
+                let theirs = ours.try_clone();
+                io.pipe_ends.push((position, is_from, ours));
                 // An end that nobody will come for is closed at once, so that the worker sees that.
                 let is_awaited = !matches!(self.supervisor.stage(other).phase, Phase::Over(_));
                 if is_awaited && (rest.from.is_some() || rest.to.is_some()) {
                     self.pipes.insert((position, worker.rank), rest);
                 }
+                ends.descriptors.push((theirs.map_err(Refusal::of_pipe)?, number));
             }
         }
         Ok(())
+    }
+
+    /// A worker that was not started. `is_passing`: it will be asked for again, and then needs its ends of pipe edges,
+    /// since the workers at the other ends have theirs already.
+    pub(super) fn drop_unstarted(&mut self, mut io: WorkerIo, is_passing: bool) {
+        for (position, is_from, end) in io.pipe_ends.drain(..).filter(|_| is_passing) {
+            let ends = self.pipes.entry((position, io.worker.rank)).or_default();
+            *if is_from { &mut ends.from } else { &mut ends.to } = Some(end);
+        }
+        self.drop_io(io);
     }
 
     fn open_files(&mut self, worker: Worker, ends: &mut Ends) -> Result<(), Refusal> {
@@ -395,10 +423,8 @@ impl RunLoop {
                 continue;
             }
             let file = if number == 0 { open_to_read(path) } else { self.open_to_append(path) };
-            let file = file.map_err(|error| Refusal {
-                error: format!("cannot open `{}`: {error}", path.display()),
-                is_passing: false,
-            })?;
+            let what = format!("cannot open `{}`", path.display());
+            let file = file.map_err(|error| Refusal::from((what.as_str(), error)))?;
             ends.descriptors.push((file.into(), number));
         }
         Ok(())
@@ -457,7 +483,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn of_pipe(error: io::Error) -> Self {
-        Self::from(("cannot make a pipe", error))
+        // ENOSPC: this user may not watch more descriptors, epoll(7).
+        let is_passing = error.raw_os_error() == Some(nix::libc::ENOSPC);
+        let refusal = Self::from(("cannot make a pipe", error));
+        Self { is_passing: refusal.is_passing || is_passing, ..refusal }
     }
 }
 

@@ -4,10 +4,10 @@ use std::os::fd::AsFd;
 
 use super::RunLoop;
 use super::feed::Wrote;
-use super::worker::Exchange;
+use super::worker::{Exchange, Idleness};
 use crate::model::{Mode, RestartPolicy};
 use crate::runtime::broker::{Consumer, Reason};
-use crate::runtime::supervisor::{Asked, Input, LET_GO_AFTER, Phase, Worker};
+use crate::runtime::supervisor::{Input, LET_GO_AFTER, Phase, Worker};
 use crate::sys::descriptor;
 
 impl RunLoop {
@@ -66,7 +66,7 @@ impl RunLoop {
             // A further port of a leased stage: a stream beside its records.
             Exchange::Map { .. } | Exchange::Each { .. } => super::window::LARGEST_PIPE,
         };
-        io.idle_since = None;
+        io.idleness = Idleness::Busy;
         let worker = io.worker;
         let mut gave = false;
         while bytes > 0 && records > 0 {
@@ -222,10 +222,5 @@ impl RunLoop {
                 self.inputs.push_back(Input::Grow { stage });
             }
         }
-    }
-
-    /// A worker of an elastic pool that has had nothing to do is not needed.
-    pub(super) fn shrink(&mut self, worker: Worker) {
-        self.inputs.push_back(Input::Retire { worker, asked: Asked::Retire });
     }
 }

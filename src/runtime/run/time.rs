@@ -23,6 +23,12 @@ impl RunClock {
         self.at(Instant::now())
     }
 
+    /// Now, in real time and in that of the run.
+    pub(super) fn both(&self) -> (Instant, Instant) {
+        let real = Instant::now();
+        (real, self.at(real))
+    }
+
     fn at(&self, real: Instant) -> Instant {
         let shown = self.since.unwrap_or(real);
         // An instant so near to the machine's start that it cannot be moved back is only possible without a suspension.

@@ -113,6 +113,17 @@ impl Exchange {
     }
 }
 
+/// Whether a worker of an elastic pool has something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idleness {
+    /// It is being given something, or holds records.
+    Busy,
+    /// All that it was given is written, and lay in its pipe when that was looked at last.
+    Reads { looked_at: Instant },
+    /// It has read everything, so long ago.
+    Since(Instant),
+}
+
 /// One process and its ends.
 #[derive(Debug)]
 pub(super) struct WorkerIo {
@@ -130,6 +141,8 @@ pub(super) struct WorkerIo {
     pub(super) control: Option<ControlLine>,
     /// Of a function worker whose records are leased.
     pub(super) answers: Option<Tap>,
+    /// Its ends of pipe edges, by edge and whether it is the writing one, until it is known to run.
+    pub(super) pipe_ends: Vec<(usize, bool, OwnedFd)>,
     pub(super) exchange: Exchange,
     /// The supervisor has been told that all outputs are at their end.
     pub(super) told_outputs_ended: bool,
@@ -138,8 +151,8 @@ pub(super) struct WorkerIo {
     /// A `map` worker to whose records nothing is added any more: their input, and it alone, is at its end.
     pub(super) has_had_all: bool,
     pub(super) is_started: bool,
-    /// Since when it has nothing to do.
-    pub(super) idle_since: Option<Instant>,
+    /// Whether an elastic pool could do without it.
+    pub(super) idleness: Idleness,
     /// How it is known to be ready, where its stage has a probe.
     pub(super) probe: Option<Probing>,
     /// Records that it was given in all.
@@ -172,6 +185,9 @@ pub(crate) const TAIL_BYTES: usize = 8 << 10;
 
 impl StderrTail {
     pub(super) fn push(&mut self, line: &str) {
+        // Of a line that is longer than all that is kept, its end.
+        let surplus = line.len().saturating_sub(TAIL_BYTES);
+        let line = (surplus..).find_map(|start| line.get(start..)).unwrap_or_default();
         self.bytes += line.len() + 1;
         self.lines.push_back(line.to_owned());
         while self.bytes > TAIL_BYTES && self.lines.len() > 1 {

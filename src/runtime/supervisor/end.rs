@@ -68,6 +68,9 @@ impl Supervisor {
         if is_success && (was_asked || by_closed_pipe) {
             return;
         }
+        if let Some(reason) = view.bad_end(worker.stage, worker.rank).filter(|_| is_success) {
+            return self.fail_by_worker(worker, None, reason, now, view);
+        }
         let name = self.stages[worker.stage].config.worker_name(worker.rank);
         let mut reason = describe_end(&name, exit);
         let work_done = self.stages[worker.stage].work_done;
@@ -143,6 +146,10 @@ impl Supervisor {
     pub(super) fn end_stage(&mut self, stage: usize, outcome: Outcome, now: Instant) {
         match self.stages[stage].phase {
             Phase::Over(_) => return,
+            // It was about to end by itself, and now it is made to.
+            Phase::Ending(Outcome::Finished) if self.stages[stage].live() > 0 => {
+                self.stages[stage].phase = Phase::Ending(outcome);
+            }
             Phase::Ending(_) => {}
             Phase::Waiting | Phase::Running | Phase::Restarting => {
                 self.stages[stage].phase = Phase::Ending(outcome);

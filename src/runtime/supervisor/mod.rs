@@ -205,6 +205,10 @@ pub(crate) trait View {
     fn has_had_all(&self, _stage: usize, _rank: usize) -> bool {
         false
     }
+    /// Why what a worker of a `stream` stage wrote last is no record, should it end well.
+    fn bad_end(&self, _stage: usize, _rank: usize) -> Option<String> {
+        None
+    }
     /// The last lines of a worker's standard error.
     fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String>;
 }
@@ -317,7 +321,7 @@ impl Supervisor {
                     self.start(stage, rank);
                 }
             }
-            Input::Grow { stage } => self.grow(stage),
+            Input::Grow { stage } => self.grow(stage, now),
             Input::Retire { worker, asked } => self.retire(worker, asked, now),
             Input::WorkDone { stage } => self.work_done(stage),
             Input::Unwanted { stage } => self.unwanted(stage, now),

@@ -109,6 +109,10 @@ pub(crate) struct Stage {
     /// By rank: the processes that there have been.
     pub(crate) generations: Vec<u64>,
     pub(crate) restarts: Restarts,
+    /// The machine was short of something for a start: until when it is waited for.
+    pub(crate) shortage_until: Option<Instant>,
+    /// The machine was short of something for one worker more: until when the pool stays as it is.
+    pub(crate) grows_from: Option<Instant>,
     /// All that ever came to it is answered (leased stages).
     pub(crate) work_done: bool,
     /// All its workers have started.
@@ -123,6 +127,9 @@ pub(crate) struct Stage {
     pub(crate) finish_by: Option<Instant>,
     pub(crate) began_at: Option<Instant>,
     pub(crate) ended_at: Option<Instant>,
+    /// Nobody wanted what it made, and its workers did not end by that: they were sent their stop signal. Those who
+    /// depend on it need not care.
+    pub(crate) was_made_to_end: bool,
     started: Vec<bool>,
     pub(crate) start_count: u64,
     pub(crate) restart_count: u64,
@@ -141,6 +148,8 @@ impl Stage {
             slots: vec![Slot::Vacant; width],
             generations: vec![0; width],
             restarts: Restarts::default(),
+            shortage_until: None,
+            grows_from: None,
             work_done: false,
             is_started: false,
             is_ready: false,
@@ -149,6 +158,7 @@ impl Stage {
             finish_by: None,
             began_at: None,
             ended_at: None,
+            was_made_to_end: false,
             started: vec![false; width],
             start_count: 0,
             restart_count: 0,
@@ -167,6 +177,11 @@ impl Stage {
     /// The process in a slot.
     pub(crate) fn process(&self, rank: usize) -> Option<&Process> {
         self.slots[rank].process()
+    }
+
+    /// Whether a process is in this slot, or on its way, and nobody has asked it to end.
+    pub(crate) fn stays(&self, rank: usize) -> bool {
+        self.slots[rank].is_live() && self.slots[rank].asked().is_none()
     }
 
     /// Whether a process may be started in this slot for a record.
@@ -231,8 +246,8 @@ impl Stage {
     /// When it has taken too long.
     pub(crate) fn timeout_at(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Running => Some(self.began_at? + self.config.timeout?),
-            Phase::Waiting | Phase::Restarting | Phase::Ending(_) | Phase::Over(_) => None,
+            Phase::Running | Phase::Restarting => Some(self.began_at? + self.config.timeout?),
+            Phase::Waiting | Phase::Ending(_) | Phase::Over(_) => None,
         }
     }
 

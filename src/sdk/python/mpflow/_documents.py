@@ -17,7 +17,8 @@ class _Reading:
 
 
 # scan(text, position) -> (value, position after it). No white space is skipped before the value. Raises StopIteration
-# where no value begins and `json.JSONDecodeError` (a ValueError) where it goes wrong later.
+# where no value begins and `json.JSONDecodeError` (a ValueError) where it goes wrong later; before Python 3.12 that is a
+# SystemError as long as nobody has imported `json.decoder`.
 scan = make_scanner(_Reading)
 
 
@@ -37,12 +38,21 @@ def parse(text):
     """
     text = text.strip(" \t\r\n")
     try:
-        value, end = scan(text, 0)
+        value, end = _scan(text)
     except StopIteration as stop:
         raise ValueError(f"no JSON value at column {int(stop.value or 0) + 1}") from None
     if end != len(text):
         raise ValueError(f"extra text after the JSON value at column {end + 1}")
     return value
+
+
+def _scan(text):
+    try:
+        return scan(text, 0)
+    except SystemError:
+        import json.decoder  # noqa: F401
+
+        return scan(text, 0)
 
 
 def write(value):

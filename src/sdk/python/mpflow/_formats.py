@@ -125,7 +125,7 @@ class Json(Lines):
             # Each document must fill its line: compared without a loop in Python.
             if list(map(self._length, found)) == list(map(len, lines)):
                 return list(map(self._value, found))
-        except (StopIteration, ValueError, RecursionError):
+        except (StopIteration, ValueError, RecursionError, SystemError):
             pass
         # StopIteration ends `list(map(…))` quietly, so that the lengths differ: both ways lead here.
         return [self._one(line) for line in lines]

@@ -39,6 +39,9 @@ _LARGEST_SLICE = 1 << 16
 _PART_BYTES = 1 << 20
 
 
+_Generator = type(_ for _ in ())
+
+
 class Map(Work):
     """A worker whose function is called for each record."""
 
@@ -65,6 +68,8 @@ class Map(Work):
         # How many records one element of `_out` stands for: with `batch` a whole frame's.
         self._weight = 1
         self._size = 1
+        # How many values of a result that stands for several are taken before it is looked at how large they are.
+        self._at_first = 16
         self._is_working = False
         self._emitted_bytes = 0
         self._error = None
@@ -201,8 +206,10 @@ class Map(Work):
             self._size = max(1, int(size * _SLOW / 2 / took))
         elif took < _QUICK and size == self._size:
             self._size = min(2 * size, _LARGEST_SLICE)
-        if self._stdout is not None:
-            self._size = max(1, min(self._size, _PART_BYTES // (self._stdout.average + 1)))
+        if self._stdout is not None and self._stdout.average:
+            average = self._stdout.average
+            self._size = max(1, min(self._size, _PART_BYTES // average))
+            self._at_first = max(1, min(256, (_PART_BYTES >> 2) // average))
 
     # Results that stand for several.
 
@@ -219,12 +226,10 @@ class Map(Work):
         """The values of one result, in a list."""
         if result is None:
             return ()
-        if not hasattr(type(result), "__next__"):
+        if type(result) is not _Generator and not _call.is_many(type(result)):
             _call.is_plain(type(result))
             return (result,)
-        # How many may come at once is decided by how large they were until now.
-        average = self._stdout.average if self._stdout is not None else 0
-        size = max(1, min(256, (_PART_BYTES >> 2) // average)) if average else 16
+        size = self._at_first
         values = list(islice(result, size))
         if len(values) == size:
             values = self._collect_many(result, values)

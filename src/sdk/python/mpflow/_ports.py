@@ -102,7 +102,7 @@ class Output:
             data = self._chunk(values)
         else:
             data = b"".join([self._chunk(values[at : at + limit]) for at in range(0, len(values), limit)])
-        self.average = (len(data) + codec.shared_bytes - shared_before) // len(values)
+        self.average = (len(data) + codec.shared_bytes - shared_before) // len(values) + 1
         return data
 
     def _chunk(self, values):

@@ -31,6 +31,10 @@ def work(here):
         _end_by_signal(2)
     except OutputClosed:
         _end_by_signal(13)
+    # From here on an interrupt would only print a traceback, of the interpreter's own end.
+    from _signal import SIG_DFL, SIGINT, signal
+
+    signal(SIGINT, SIG_DFL)
     sys.exit(code)
 
 
@@ -53,8 +57,9 @@ def _live(here):
     try:
         from . import _segments
 
-        worker = _worker(task, control, _segments.Segments(control))
         control.send(READY, _READY % (b"true" if _segments.can_be_received() else b"false"))
+        # What the work itself needs is imported while the engine makes up its mind.
+        worker = _worker(task, control, _segments.Segments(control))
         control.wait_for_go()
         worker.run(function, is_built)
     except (KeyboardInterrupt, SystemExit, OutputClosed):
@@ -181,6 +186,9 @@ def _tell(task, control, error):
 def _close_anyway(close):
     try:
         close()
+    except KeyboardInterrupt:
+        # Pressed again: it ends by that anyway.
+        pass
     except BaseException as error:
         sys.stderr.write(_errors.traceback(error))
 
