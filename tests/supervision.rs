@@ -29,6 +29,27 @@ fn a_failing_stage_is_told_with_its_worker_and_its_exit(
 }
 
 #[test]
+fn a_failure_that_ends_the_run_is_told_once() {
+    for progress in ["auto", "plain", "none"] {
+        let pipeline = "stages: {bad: {command: 'exit 3'}}";
+        let run = Scenario::new(pipeline).args(["--progress", progress]).run().ended(1);
+        assert_eq!(run.stderr.matches("worker `bad` exited with 3").count(), 1, "{progress}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_failure_is_told_at_once_where_the_run_goes_on() {
+    let pipeline = "
+        stages:
+          bad: {command: 'exit 3', on_failure: continue}
+          other: {command: 'while [ ! -e go ]; do sleep 0.02; done'}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_message("stage `bad` failed: worker `bad` exited with 3");
+    std::fs::write(run.path("go"), "").unwrap();
+    run.finish().ended(1);
+}
+
+#[test]
 fn a_worker_of_a_pool_is_named_by_its_rank() {
     let pipeline = "stages: {bad: {command: 'test $MPFLOW_RANK != 2', pool: 4}}";
     let run = Scenario::new(pipeline).run().ended(1).said(["worker `bad/2` exited with 1"]);

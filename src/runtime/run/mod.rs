@@ -55,7 +55,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use nix::sys::eventfd::EventFd;
@@ -87,6 +87,12 @@ use crate::process::Launcher;
 use crate::report::{Report, Snapshot};
 use crate::shared::ClientId;
 use crate::sys::descriptor;
+
+/// A turn that takes so much longer than it was meant to, and some that follow it, are for listening alone.
+const AWAY: Duration = Duration::from_millis(100);
+
+/// So many turns.
+const CATCHES_UP: u32 = 16;
 
 /// What other threads ask of the run.
 #[derive(Debug)]
@@ -207,8 +213,14 @@ pub(crate) struct RunLoop {
     inheritable: Vec<RawFd>,
     /// Records may flow: every function was found.
     flows: bool,
-    /// When this thread last listened. What is due is judged by this time: what came later may have been in time.
+    /// When this thread last began to listen. What is due is judged by this time: all that had happened before it is
+    /// known, and what came later may have been in time.
     heard_at: Instant,
+    /// How long it then meant to wait at most.
+    patience: Duration,
+    /// This process stood still, or was very busy: for so many turns more it only listens, as long as there is
+    /// anything to hear. Others did not stand still, and what they did meanwhile takes more than one look.
+    catches_up: u32,
     /// The strongest request to end the run, and when it came.
     asked_to_end: Option<(Level, Instant)>,
 }
@@ -275,6 +287,8 @@ impl RunLoop {
             inheritable: descriptor::inheritable(),
             flows: false,
             heard_at: Instant::now(),
+            patience: Duration::MAX,
+            catches_up: 0,
             asked_to_end: None,
             plan: Arc::new(plan),
         };
@@ -303,20 +317,24 @@ impl RunLoop {
     }
 
     fn turn(&mut self, ready: &mut Vec<Ready>) {
+        let now = self.clock.now();
+        let was_away = now.saturating_duration_since(self.heard_at) > self.patience.saturating_add(AWAY);
         let timeout = match self.readable.is_empty() {
             true => {
-                let deadline = self.deadline().map(|at| at.saturating_duration_since(self.clock.now()));
+                let deadline = self.deadline().map(|at| at.saturating_duration_since(now));
                 deadline.into_iter().chain(self.events.due_in()).min()
             }
-            false => Some(std::time::Duration::ZERO),
+            false => Some(Duration::ZERO),
         };
+        self.heard_at = now;
+        self.patience = timeout.unwrap_or(Duration::MAX);
+        self.catches_up = if was_away { CATCHES_UP } else { self.catches_up };
         ready.clear();
         if let Err(error) = self.poller.wait(timeout, ready) {
             // Only a bug makes epoll fail; the run cannot go on without it.
             tracing::error!(%error, "epoll failed");
             self.inputs.push_back(Input::Stop(Level::Kill));
         }
-        self.heard_at = self.clock.now();
         let is_control = |target| matches!(target, Target::Launcher | Target::Wake);
         for event in ready.iter() {
             match self.tokens.get(event.token) {
@@ -337,7 +355,12 @@ impl RunLoop {
             self.read(token);
             self.settle();
         }
-        self.keep_time();
+        if self.catches_up > 0 && !self.readable.is_empty() {
+            self.catches_up -= 1;
+        } else {
+            self.catches_up = 0;
+            self.keep_time();
+        }
         self.settle();
         self.recycle_segments();
         self.end_unneeded_servers();

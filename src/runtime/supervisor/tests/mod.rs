@@ -286,6 +286,16 @@ fn a_map_worker_that_must_never_be_restarted_fails_its_stage_whenever_it_is_kill
 }
 
 #[test]
+fn a_producer_that_nobody_wants_before_it_runs_may_meet_that_by_itself() {
+    let mut world = World::new(&Build::new().stage("producer").stage("other").accepted());
+    world.step(Input::Unwanted { stage: 0 });
+    world.start_all();
+    let slot = world.supervisor.stages[0].slots[0];
+    assert!(matches!(slot, Slot::Finishing { asked: Asked::Unwanted, .. }), "{slot:?}");
+    world.finish();
+}
+
+#[test]
 fn a_run_ends_when_all_but_its_daemons_have() {
     let plan = Build::new().stage("job").with("side", |stage| stage.daemon = true).accepted();
     let mut world = World::new(&plan);
