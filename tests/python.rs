@@ -231,6 +231,20 @@ fn what_a_function_prints_is_log_and_never_data() {
     run.said(["square/", "| squaring 7"]).wrote("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
 }
 
+#[test]
+fn a_line_that_is_printed_is_whole_though_processes_share_the_output() {
+    let tasks = "
+import os
+def work():
+    for _ in range(4):
+        if os.fork() == 0: break
+    for number in range(200): print('line', number)";
+    let run = with_tasks("stages: {work: {python: 'tasks:work'}}", tasks).env("PYTHONUNBUFFERED", "1");
+    let run = run.run().succeeded();
+    let line = regex::Regex::new(r"^work \| line \d+$").unwrap();
+    assert_eq!(run.stderr.lines().filter(|text| line.is_match(text)).count(), 1000, "{}", run.stderr);
+}
+
 // ---- failures
 
 #[test]

@@ -158,7 +158,8 @@ def arrange_log():
     """What is printed is log text: whole lines at once, and nothing that cannot be written."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+            # Under PYTHONUNBUFFERED each `print` would be two writes, and another process's line could come in between.
+            stream.reconfigure(line_buffering=True, write_through=False, errors="backslashreplace")
 
 
 def _worker(task, control, segments):
