@@ -182,3 +182,32 @@ print('done')
     assert_eq!((&screen["acquired"], &screen["abandoned"]), (&json!(4), &json!(4)));
     assert_eq!(object(&run, "tries")["value"], 4);
 }
+
+#[test]
+fn python_functions_share_with_each_other_and_with_commands_whatever_their_start_method() {
+    let pipeline = "
+        shared: {hits: {value: i64}, door: {lock: true}, inside: {value: i64}, names: {dict: {}}}
+        stages:
+          numbers: {command: seq 1 60}
+          spawned: {python: 'tasks:count', pool: 2}
+          forked: {python: 'tasks:count', pool: 2, start_method: fork}
+          served: {python: 'tasks:count', pool: 2, start_method: forkserver}
+          shell: {command: \"while read -r n; do mpflow shared add hits 1; done > /dev/null\"}
+        edges:
+          - {queue: numbers -> spawned -> shell}
+          - {queue: numbers -> forked -> shell}
+          - {queue: numbers -> served -> shell}";
+    let tasks = "
+from mpflow import shared, worker
+def count(number):
+    with shared.door:
+        assert shared.inside.add(1) == 1
+        shared.hits.add(1)
+        shared.inside.add(-1)
+    shared.names[worker.name] = (number,)
+    return number
+";
+    let run = scenario(pipeline).file("tasks.py", tasks).run().succeeded();
+    assert_eq!(object(&run, "hits")["value"], 3 * 60 * 2);
+    assert_eq!(object(&run, "door")["acquired"], 3 * 60);
+}
