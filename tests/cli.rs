@@ -262,8 +262,6 @@ fn what_this_version_does_not_run_is_right_but_refused() {
 stages:
   a: {function: source}
   b: {command: cat}
-shared:
-  hits: {value: i64}
 edges:
   - queue: a -> b
 ";

@@ -158,9 +158,91 @@ def who():
 }
 
 #[test]
+fn multiprocessing_knows_a_worker_by_its_name() {
+    for import in ["import multiprocessing", "pass"] {
+        let pipeline = "stages: {one: {python: 'tasks:who'}, two: {python: 'tasks:who', pool: 2}}";
+        let tasks = format!(
+            "
+{import}
+def who():
+    from multiprocessing import current_process
+    return f'{{current_process().name}} {{current_process().daemon}}'"
+        );
+        let run = with_tasks(pipeline, &tasks).run().succeeded();
+        run.wrote_lines(["one False", "two/0 False", "two/1 False"]);
+    }
+}
+
+#[test]
+fn functions_that_no_queue_feeds_are_joined_by_pipes() {
+    let pipeline = "
+        stages: {sender: {python: 'tasks:sender'}, receiver: {python: 'tasks:receiver'}}
+        edges: [{pipe: sender -> receiver}, {queue: receiver -> stdout}]";
+    let tasks = "
+import mpflow
+def sender():
+    for what in 'hello', [1, 2], None: mpflow.connection('receiver').send(what)
+def receiver():
+    connection = mpflow.connection('sender')
+    yield f'{connection.readable} {connection.writable}'
+    try:
+        while True: yield str(connection.recv())
+    except EOFError: yield 'the end'";
+    with_tasks(pipeline, tasks).run().succeeded().wrote("True False\nhello\n[1, 2]\nNone\nthe end\n");
+}
+
+#[test]
+fn a_duplex_pipe_joins_two_functions() {
+    let pipeline = "
+        stages: {client: {python: 'tasks:client', pool: 2}, server: {python: 'tasks:server', pool: 2}}
+        edges: [{pipe: client -> server, duplex: true}, {queue: client -> stdout}]";
+    let tasks = "
+import mpflow
+def client():
+    server = mpflow.connection('server')
+    server.send(mpflow.worker.rank)
+    return str(server.recv())
+def server():
+    client = mpflow.connection('client')
+    client.send((mpflow.worker.rank, client.recv()))
+    try: client.recv()
+    except EOFError: print('hung up')";
+    let run = with_tasks(pipeline, tasks).run().succeeded();
+    run.said(["server/0 | hung up", "server/1 | hung up"]).wrote_lines(["(0, 0)", "(1, 1)"]);
+}
+
+#[test]
+fn a_pipe_between_a_command_and_a_function_carries_bytes() {
+    let pipeline = "
+        stages: {numbers: {command: seq 3}, double: {python: 'tasks:double'}, last: {command: tail -n 1}}
+        edges: [{pipe: numbers -> double -> last}, {queue: last -> stdout}]";
+    let tasks = "
+import mpflow
+def double():
+    numbers = open(mpflow.connection('numbers').fileno(), closefd=False)
+    with open(mpflow.connection('last').fileno(), 'w', closefd=False) as last:
+        for number in numbers: print(2 * int(number), file=last)";
+    with_tasks(pipeline, tasks).run().succeeded().wrote("6\n");
+}
+
+#[test]
 fn what_a_function_prints_is_log_and_never_data() {
     let run = with_tasks(SQUARES, "def square(x):\n    print('squaring', x)\n    return x").run().succeeded();
     run.said(["square/", "| squaring 7"]).wrote("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
+}
+
+#[test]
+fn a_line_that_is_printed_is_whole_though_processes_share_the_output() {
+    let tasks = "
+import os
+def work():
+    for _ in range(4):
+        if os.fork() == 0: break
+    for number in range(200): print('line', number)";
+    let run = with_tasks("stages: {work: {python: 'tasks:work'}}", tasks).env("PYTHONUNBUFFERED", "1");
+    let run = run.run().succeeded();
+    let line = regex::Regex::new(r"^work \| line \d+$").unwrap();
+    assert_eq!(run.stderr.lines().filter(|text| line.is_match(text)).count(), 1000, "{}", run.stderr);
 }
 
 // ---- failures

@@ -4,12 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod support;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use regex::Regex;
+use support::path_with_python;
 use tempfile::TempDir;
 
 /// No command takes longer; `timeout` ends those that do, with this exit code.
@@ -57,7 +60,7 @@ fn folder() -> TempDir {
 /// What one command prints, its standard output first, and its exit code. `$?` in it is that of the one before.
 fn execute(command: &str, before: i32, folder: &Path) -> (Vec<String>, i32) {
     let binary = Path::new(env!("CARGO_BIN_EXE_mpflow")).parent().unwrap();
-    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:{}", binary.display(), path_with_python());
     let output = Command::new("timeout")
         .args([DEADLINE_SECONDS, "/bin/sh", "-c", &format!("(exit {before}); {command}")])
         .current_dir(folder)
@@ -80,7 +83,7 @@ fn normalised(line: &str) -> String {
     let replacements = [
         (r"\b[\d.]+ (ns|µs|ms|s|min|m|h)\b", "TIME"),
         (r"\b[\d.]+ [KMG]iB\b", "SIZE"),
-        (r"\b(work|square|name|count)/\d+\b", "$1/RANK"),
+        (r"\b(work|square|name|count|root)/\d+\b", "$1/RANK"),
         (r"^(count|total) +\d .*", "$1 ROW"),
         (r" +", " "),
     ];
@@ -97,7 +100,7 @@ fn as_printed(readme: &str) -> String {
     let mut next = 0;
     for block in blocks(&lines) {
         let shown = &lines[block.start..block.end];
-        if block.language == "yaml"
+        if matches!(block.language.as_str(), "yaml" | "python")
             && let Some(name) = shown.first().and_then(|line| line.strip_prefix("# "))
         {
             fs::write(folder.path().join(name), shown.join("\n") + "\n").unwrap();
@@ -164,6 +167,7 @@ fn the_readme_has_exactly_two_commands_for_a_fresh_machine() {
 fn every_file_that_a_page_links_to_is_there() {
     let link = Regex::new(r"\]\(([^)#:]+)\)").unwrap();
     let mut pages = vec![repository().join("README.md"), repository().join("CHANGELOG.md")];
+    pages.push(repository().join("pipelines/multiprocessing/README.md"));
     pages.extend(fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
     for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
         let text = fs::read_to_string(page).unwrap();

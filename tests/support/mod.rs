@@ -51,6 +51,8 @@ const SHOWN: usize = 4000;
 /// A pipeline and the way it is run.
 pub(crate) struct Scenario {
     folder: TempDir,
+    /// The document, from the folder.
+    pipeline: String,
     args: Vec<String>,
     env: Vec<(String, String)>,
     prefix: Vec<String>,
@@ -75,6 +77,7 @@ impl Scenario {
         fs::write(folder.path().join("pipeline.yaml"), pipeline.as_ref()).unwrap();
         Self {
             folder,
+            pipeline: "pipeline.yaml".to_owned(),
             args: Vec::new(),
             env: Vec::new(),
             prefix: Vec::new(),
@@ -83,6 +86,12 @@ impl Scenario {
             counts_apart: false,
             deadline: DEADLINE,
         }
+    }
+
+    /// A pipeline of the repository, where it lies. The folder is for what the run tells.
+    pub(crate) fn of_repository(path: &str) -> Self {
+        let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join(path).to_string_lossy().into_owned();
+        Self { pipeline, ..Self::new("") }
     }
 
     /// One more file in the folder.
@@ -189,7 +198,7 @@ impl Scenario {
             "there is something of the run before it begins: {:#?}",
             before.describe()
         );
-        let own = [env!("CARGO_BIN_EXE_mpflow"), "run", "pipeline.yaml"].map(str::to_owned);
+        let own = [env!("CARGO_BIN_EXE_mpflow"), "run", &self.pipeline].map(str::to_owned);
         let files = ["--report", "report.json", "--events", "events.ndjson"].map(str::to_owned);
         let line: Vec<String> = self.prefix.into_iter().chain(own).chain(files).chain(self.args).collect();
         let mut command = Command::new(&line[0]);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::edges;
 use super::ports::FAILED;
 use crate::graph::resolve::{Direction, End, Link, Net};
-use crate::model::{Mode, Place, Problem, RestartPolicy, RestartScope, STDIN, STDOUT};
+use crate::model::{Body, Mode, Place, Problem, RestartPolicy, RestartScope, STDIN, STDOUT};
 
 pub(super) fn check(net: &Net<'_>, problems: &mut Vec<Problem>) {
     for link in net.links.iter().filter(|link| link.pipe().is_some()) {
@@ -71,7 +71,7 @@ fn wrong_port(
                 .help(format!("use a queue: `queue: {edge}`")),
         );
     }
-    (stage.is_leased() && matches!(port, STDIN | STDOUT)).then(|| {
+    (is_leased(net, position) && matches!(port, STDIN | STDOUT)).then(|| {
         error(format!("pipe `{edge}` is joined to `{port}` of `{name}`, where records are leased"))
             .at(place, "the engine has to see every record here")
             .at(by_mode, "this mode leases records")
@@ -79,7 +79,14 @@ fn wrong_port(
     })
 }
 
-/// Worker *i* is joined to worker *i*, so both pools have one fixed width.
+/// Whether the workers are given records and answer them. A function that no queue feeds is called once: it leases
+/// nothing, and its pipes are its own.
+fn is_leased(net: &Net<'_>, position: usize) -> bool {
+    let stage = net.stage(position);
+    let is_fed = || net.links.iter().any(|link| link.queue().is_some() && link.to.is(position, STDIN));
+    stage.is_leased() && (matches!(stage.body, Body::Command(_)) || is_fed())
+}
+
 /// A kernel pipe dies with either of its ends: whoever restarts one end must restart the other.
 fn check_restarts(net: &Net<'_>, link: &Link<'_>, problems: &mut Vec<Problem>) {
     let Some((from, to)) = link.stages() else { return };
@@ -113,6 +120,7 @@ fn check_restarts(net: &Net<'_>, link: &Link<'_>, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Worker *i* is joined to worker *i*, so both pools have one fixed width.
 fn check_widths(net: &Net<'_>, link: &Link<'_>, problems: &mut Vec<Problem>) {
     let Some((from, to)) = link.stages() else { return };
     let (a, b) = (net.stage(from), net.stage(to));
@@ -190,7 +198,7 @@ fn shared_port(net: &Net<'_>, direction: Direction, end: End<'_>, links: &[&Link
 #[cfg(test)]
 mod tests {
     use crate::graph::testing::{Build, places, pool, refused};
-    use crate::model::{Mode, Place, Pool};
+    use crate::model::{Body, Mode, Place, Pool};
     use crate::model::{RestartPolicy, RestartScope};
 
     fn three() -> Build {
@@ -233,6 +241,18 @@ mod tests {
         let each = three().with("e", |e| e.mode = Mode::Each).queue("a -> e");
         refused(each.clone().pipe("e.side -> b"), "mpflow::pipe_end", "a process for each record");
         refused(each.duplex("e -> b"), "mpflow::pipe_end", "a process for each record");
+    }
+
+    #[test]
+    fn a_function_that_no_queue_feeds_leases_nothing() {
+        let function = |stage: &mut crate::model::Stage| {
+            stage.mode = Mode::Map;
+            stage.body = Body::Function("work".to_owned());
+        };
+        let two = || Build::new().with("f", function).with("g", function).stage("a");
+        two().pipe("f -> g").accepted();
+        two().pipe("f -> g").queue("g -> a").accepted();
+        refused(two().pipe("f -> g").queue("a -> f"), "mpflow::pipe_end", "`stdout` of `f`");
     }
 
     #[test]

@@ -17,7 +17,9 @@ use crate::language::expression::{Evaluator, Scope};
 use crate::language::places::Places;
 use crate::language::tree::{Entry, Node};
 use crate::language::{ParseOptions, Span};
-use crate::model::{Body, Edge, Endpoint, Pipeline, Place, RestartPolicy, STDIN, Stage, StopPolicy, nearest};
+use crate::model::{
+    Body, Edge, EdgeKind, Endpoint, Pipeline, Place, RestartPolicy, STDIN, Stage, StopPolicy, nearest,
+};
 
 /// What a document says.
 pub(in crate::language) struct Decoded {
@@ -212,11 +214,11 @@ impl Top<'_> {
     }
 }
 
-/// A function that nothing feeds has no leased records, which its workers could be restarted for: by default it is
+/// A function that no queue feeds has no leased records, which its workers could be restarted for: by default it is
 /// not restarted, as any stage whose records are not leased.
 fn settle_restart(stage: &mut Stage, edges: &[Edge], places: &Places) {
     let is_input = |end: &Endpoint| matches!(end, Endpoint::Stage { stage: of, port } if *of == stage.name && port == STDIN);
-    let is_fed = edges.iter().any(|edge| is_input(&edge.to));
+    let is_fed = edges.iter().any(|edge| matches!(edge.kind, EdgeKind::Queue(_)) && is_input(&edge.to));
     let is_declared = places.has(&Place::StageKey(stage.name.clone(), "restart"));
     if !is_fed && !is_declared && !matches!(stage.body, Body::Command(_)) {
         stage.restart.policy = RestartPolicy::Never;

@@ -90,9 +90,10 @@ def input(port):
 
 
 def connection(other):
-    """This end of the duplex pipe to the stage `other`, a `multiprocessing.connection.Connection`.
+    """This end of the pipe to or from the stage `other`, a `multiprocessing.connection.Connection`.
 
-    The same object each time. Raises ValueError when there is no such pipe, with the nearest name.
+    A duplex pipe sends and receives, another does what its direction says. Where the other end is a command, which
+    reads or writes bytes as they are, `open(connection.fileno(), closefd=False)`. The same object each time. Raises ValueError when there is no such pipe, with the nearest name.
     """
     return _work.connection(other)
 

@@ -133,10 +133,9 @@ def arrange(here, task):
     mpflow._task = task
     import_path(here, task)
     replace_main([task["target"]])
-    if task.get("daemon"):
-        from . import _daemon
+    from . import _process
 
-        _daemon.forbid_children()
+    _process.introduce(bool(task.get("daemon")))
 
 
 def import_path(here, task):
@@ -159,7 +158,8 @@ def arrange_log():
     """What is printed is log text: whole lines at once, and nothing that cannot be written."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+            # Under PYTHONUNBUFFERED each `print` would be two writes, and another process's line could come in between.
+            stream.reconfigure(line_buffering=True, write_through=False, errors="backslashreplace")
 
 
 def _worker(task, control, segments):

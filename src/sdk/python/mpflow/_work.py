@@ -108,15 +108,19 @@ class Work:
         raise NotImplementedError
 
     def connection(self, other):
-        """This end of a duplex pipe. Raises ValueError."""
+        """This end of a pipe. Raises ValueError."""
         connection = self._connections.get(other)
         if connection is None:
             descriptors = self.task.get("connections") or {}
             if other not in descriptors:
-                raise unknown("duplex pipe to stage", other, descriptors)
+                raise unknown("pipe to stage", other, descriptors)
+            from fcntl import F_GETFL, fcntl
             from multiprocessing.connection import Connection
 
-            connection = self._connections[other] = Connection(descriptors[other])
+            descriptor = descriptors[other]
+            way = fcntl(descriptor, F_GETFL) & os.O_ACCMODE
+            connection = Connection(descriptor, readable=way != os.O_WRONLY, writable=way != os.O_RDONLY)
+            self._connections[other] = connection
         return connection
 
     def calls(self, function, is_built):
