@@ -509,3 +509,37 @@ class Sink:
     let run = with_tasks(pipeline, tasks).run().succeeded();
     assert_eq!(run.read("seen"), "True\n");
 }
+
+#[test]
+fn more_large_records_wait_in_a_queue_than_a_worker_may_have_segments() {
+    let pipeline = "
+        stages:
+          source: {python: 'tasks:source'}
+          work: {python: 'tasks:work'}
+        edges:
+          - {queue: source -> work, capacity_bytes: 64MiB}
+          - {queue: work -> stdout, format: json}";
+    let tasks = "
+import os, time
+def source():
+    for i in range(400): yield i, bytes(70_000)
+    open('made', 'w').close()
+def work(x):
+    while not os.path.exists('made'): time.sleep(0.01)
+    return x[0]";
+    with_tasks(pipeline, tasks).run().succeeded().wrote_lines(0..400);
+}
+
+#[test]
+fn many_small_results_are_answered_together_where_no_record_may_be_large() {
+    let pipeline = "
+        stages: {work: {python: 'tasks:work'}}
+        edges:
+          - {queue: stdin -> work}
+          - {queue: work -> stdout, max_record: 1KiB}";
+    let tasks = "
+def work(line):
+    for i in range(30_000): yield 'x' * 100";
+    let run = with_tasks(pipeline, tasks).stdin("a\nb\n").run().succeeded();
+    assert_eq!(run.stdout.len(), 2 * 30_000 * 101);
+}
