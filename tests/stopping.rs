@@ -172,7 +172,7 @@ fn suspended_workers_stand_still_and_go_on() {
     run.finish().succeeded().wrote("up\nend\n");
 }
 
-/// How long a run is suspended here: longer than any deadline in it.
+/// How long a run is suspended here. The deadlines in it are long enough for a busy machine to come so far.
 const SUSPENDED: std::time::Duration = std::time::Duration::from_millis(800);
 
 /// Suspends a run, as Ctrl-Z does, and continues it after [`SUSPENDED`].
@@ -194,19 +194,19 @@ fn between(run: &Finished, from: &str, to: &str) -> f64 {
 #[test]
 fn a_grace_period_does_not_pass_while_the_run_is_suspended() {
     let pipeline = "
-        stages: {deaf: {command: \"trap '' TERM; echo up; while :; do sleep 0.02; done\", stop: {grace: 500ms}}}";
+        stages: {deaf: {command: \"trap '' TERM; echo up; while :; do sleep 0.02; done\", stop: {grace: 1s}}}";
     let run = Scenario::new(pipeline).start();
     run.wait_for_lines(1);
     run.signal(Signal::SIGTERM).wait_for_event("worker_stopping");
     suspend(&run);
     let run = run.finish().ended(143);
     let grace = between(&run, "worker_stopping", "worker_killed");
-    assert!(grace >= 0.5 + SUSPENDED.as_secs_f64(), "killed after {grace} s");
+    assert!(grace >= 1.0 + SUSPENDED.as_secs_f64(), "killed after {grace} s");
 }
 
 #[test]
 fn a_backoff_does_not_pass_while_the_run_is_suspended() {
-    let backoff = "{initial: 500ms, jitter: 0}";
+    let backoff = "{initial: 1s, jitter: 0}";
     let pipeline = format!(
         "stages: {{bad: {{command: 'exit 3', restart: {{policy: on-failure, max: 1, backoff: {backoff}}}}}}}"
     );
@@ -215,12 +215,12 @@ fn a_backoff_does_not_pass_while_the_run_is_suspended() {
     suspend(&run);
     let run = run.finish().ended(1);
     let wait = between(&run, "worker_restarting", "stage_failed");
-    assert!(wait >= 0.5 + SUSPENDED.as_secs_f64(), "started again after {wait} s");
+    assert!(wait >= 1.0 + SUSPENDED.as_secs_f64(), "started again after {wait} s");
 }
 
 #[rstest]
-#[case::record("mode: map, record_timeout: 500ms, on_error: skip", "worker_killed", 0)]
-#[case::stage("timeout: 500ms", "stage_failed", 1)]
+#[case::record("mode: map, record_timeout: 2s, on_error: skip", "worker_killed", 0)]
+#[case::stage("timeout: 2s", "stage_failed", 1)]
 fn a_timeout_does_not_pass_while_the_run_is_suspended(
     #[case] limit: &str,
     #[case] ends: &str,
@@ -235,7 +235,7 @@ edges: [{{queue: stdin -> work}}]"
     suspend(&run);
     let run = run.finish().ended(code);
     let taken = between(&run, "run_started", ends);
-    assert!(taken >= 0.5 + SUSPENDED.as_secs_f64(), "ended after {taken} s");
+    assert!(taken >= 2.0 + SUSPENDED.as_secs_f64(), "ended after {taken} s");
 }
 
 #[test]
