@@ -3,7 +3,7 @@
 //! ```text
 //! 4  engine  lib  unsupported
 //! 3  language  observe  explain  control  watch
-//! 2  runtime
+//! 2  runtime  conformance
 //! 1  graph  process  ipc  sdk  shared
 //! 0  sys  model < report, explanation < event
 //! ```
@@ -30,7 +30,7 @@ impl fmt::Display for Level {
     }
 }
 
-const LEVELS: [(&str, Level); 19] = [
+const LEVELS: [(&str, Level); 20] = [
     ("sys", Level(0, 0)),
     ("model", Level(0, 0)),
     ("report", Level(0, 1)),
@@ -42,6 +42,7 @@ const LEVELS: [(&str, Level); 19] = [
     ("sdk", Level(1, 0)),
     ("shared", Level(1, 0)),
     ("runtime", Level(2, 0)),
+    ("conformance", Level(2, 0)),
     ("language", Level(3, 0)),
     ("observe", Level(3, 0)),
     ("explain", Level(3, 0)),

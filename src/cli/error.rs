@@ -37,6 +37,8 @@ pub(super) enum CliError {
     Signals(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    #[error("cannot start the worker")]
+    Conformance(#[source] io::Error),
     #[error("cannot start the run")]
     Start(#[from] mpflow::StartError),
     #[error(transparent)]
@@ -62,6 +64,7 @@ impl CliError {
             | Self::Exists(_)
             | Self::NoCommand(_)
             | Self::Stdin(_)
+            | Self::Conformance(_)
             | Self::NoValue(_)
             | Self::Shared(shared::Error::NotInARun) => End::Wrong,
             Self::Shared(shared::Error::Refused(refusal)) => match refusal.code.as_str() {
@@ -120,6 +123,7 @@ impl CliError {
             | Self::Stdout(_)
             | Self::Signals(_)
             | Self::Thread(_)
+            | Self::Conformance(_)
             | Self::Start(_) => None,
         }
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod conformance;
 mod error;
 mod exit;
 mod explain;
@@ -56,6 +57,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Graph(graph::Args),
+    Conformance(conformance::Args),
     Schema(schema::Args),
     Init(init::Args),
     Shared(shared::Args),
@@ -86,6 +88,7 @@ fn dispatch(command: Command) -> Result<End, CliError> {
         Command::Check(args) => check::execute(&args),
         Command::Explain(args) => explain::execute(&args),
         Command::Graph(args) => graph::execute(&args),
+        Command::Conformance(args) => conformance::execute(&args),
         Command::Schema(args) => schema::execute(&args),
         Command::Init(args) => init::execute(&args),
         Command::Shared(args) => shared::execute(args),

@@ -4,7 +4,6 @@ mod preflight;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 pub use preflight::preflight;
@@ -21,9 +20,6 @@ use crate::runtime::run::{Control, RunLoop};
 use crate::runtime::supervisor::Level;
 use crate::sdk;
 
-/// Whether [`init`] has run in this process.
-static IS_INITIALISED: AtomicBool = AtomicBool::new(false);
-
 /// Makes this program able to run pipelines. Call it first thing in `main`, before any thread starts and before
 /// the arguments are looked at.
 ///
@@ -32,7 +28,6 @@ static IS_INITIALISED: AtomicBool = AtomicBool::new(false);
 /// `if __name__ == "__main__"` is to Python's `multiprocessing`.
 pub fn init() {
     crate::process::become_launcher_if_asked();
-    IS_INITIALISED.store(true, Ordering::Release);
 }
 
 /// Makes this process the parent of what a run leaves behind when both its launcher and the launcher's guardian are
@@ -91,7 +86,7 @@ impl Run {
     ///
     /// See [`StartError`].
     pub fn start(plan: Plan) -> Result<Self, StartError> {
-        if !IS_INITIALISED.load(Ordering::Acquire) {
+        if !crate::process::is_initialised() {
             return Err(StartError::NotInitialised);
         }
         if plan.stages.iter().any(|stage| matches!(stage.stage.body, Body::Python(_))) {

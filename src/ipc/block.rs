@@ -41,7 +41,7 @@ impl Block {
 
     /// Bytes that it holds, those of shared memory counted: what bounds are about.
     pub(crate) fn cost(&self) -> u64 {
-        self.data.len() as u64 + self.pins.bytes()
+        self.pins.bytes().saturating_add(self.data.len() as u64)
     }
 
     /// Takes records off the front: at most so many bytes and records, but one record in any case.
@@ -103,6 +103,60 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Chunks whose records are their own numbers, each one byte of the body, with elements around them that are not
+    /// theirs.
+    fn chunks(shapes: &[(u8, u8, u8)]) -> (Block, Vec<u8>) {
+        let (mut data, mut numbers) = (Vec::new(), Vec::new());
+        for &(before, own, after) in shapes {
+            let first = numbers.len() as u8;
+            let body: Vec<u8> = std::iter::repeat_n(255, before.into())
+                .chain(first..first + own)
+                .chain(std::iter::repeat_n(255, after.into()))
+                .collect();
+            data.extend_from_slice(&(12 + body.len() as u32).to_le_bytes());
+            data.extend_from_slice(&u32::from(before).to_le_bytes());
+            data.extend_from_slice(&u32::from(own).to_le_bytes());
+            data.extend_from_slice(&[0; 4]);
+            data.extend_from_slice(&body);
+            numbers.extend(first..first + own);
+        }
+        (Block::new(data.into(), numbers.len() as u64), numbers)
+    }
+
+    fn numbers_in(block: &Block) -> Vec<u8> {
+        let own = |chunk: &[u8]| {
+            let header = crate::ipc::ChunkHeader::read(chunk).unwrap();
+            assert!(header.is_sound() && header.fits(chunk) && header.bytes == chunk.len());
+            let first = crate::ipc::CHUNK_HEADER_BYTES + header.skip as usize;
+            chunk[first..first + header.records as usize].to_vec()
+        };
+        let numbers: Vec<u8> = Framing::Chunks.records(&block.data).flat_map(own).collect();
+        assert_eq!(numbers.len() as u64, block.records);
+        numbers
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn however_chunks_are_split_each_record_is_there_once_and_in_order(
+            shapes in proptest::collection::vec((0u8..4, 1u8..9, 0u8..4), 1..8),
+            cuts in proptest::collection::vec((0usize..200, 1u64..12, proptest::bool::ANY), 0..40),
+        ) {
+            let (block, expected) = chunks(&shapes);
+            // Parts in order, of which the one that is cut next is any of them.
+            let mut parts = vec![block];
+            for (bytes, records, is_last) in cuts {
+                let at = if is_last { parts.len() - 1 } else { bytes % parts.len() };
+                let held = parts[at].records;
+                let front = parts[at].take_front(Framing::Chunks, bytes, records);
+                proptest::prop_assert!(front.records > 0 && front.records <= records.max(1) || front.records == held);
+                parts.insert(at, front);
+                parts.retain(|part| !part.is_empty());
+            }
+            let found: Vec<u8> = parts.iter().flat_map(numbers_in).collect();
+            proptest::prop_assert_eq!(found, expected);
+        }
+    }
 
     #[test]
     fn a_block_is_split_between_records() {

@@ -52,7 +52,26 @@ impl ChunkHeader {
             && self.skip.checked_add(self.records).is_some()
             && self.bytes >= CHUNK_HEADER_BYTES + usize::from(self.segments) * SEGMENT_BYTES
     }
+
+    /// Whether the body of this chunk lies in the last of its segments.
+    pub(crate) fn has_body_in_segment(&self, chunk: &[u8]) -> bool {
+        self.segments > 0 && chunk.get(12).is_some_and(|flags| flags & BODY_IN_SEGMENT != 0)
+    }
+
+    /// Whether the body of this chunk has a byte for each element that it should have at least: a count that is out of
+    /// all proportion would keep whoever reads it busy for ever.
+    pub(crate) fn fits(&self, chunk: &[u8]) -> bool {
+        let list = CHUNK_HEADER_BYTES + usize::from(self.segments) * SEGMENT_BYTES;
+        let body = match self.has_body_in_segment(chunk) {
+            true => segments_of(chunk).last().map_or(0, |segment| segment.bytes),
+            false => self.bytes.saturating_sub(list) as u64,
+        };
+        u64::from(self.skip) + u64::from(self.records) <= body
+    }
 }
+
+/// Flag of a chunk whose body lies in the last segment that it names.
+const BODY_IN_SEGMENT: u8 = 1;
 
 /// The segments that the chunk at the front of `bytes` names.
 pub(crate) fn segments_of(bytes: &[u8]) -> impl Iterator<Item = SegmentUse> + '_ {

@@ -138,10 +138,10 @@ impl Cutter {
             Framing::Length => {
                 frame_bytes(&self.tail).unwrap_or(0).saturating_sub(super::framing::LENGTH_BYTES)
             }
-            // Records that are coded together share its bytes, as far as anybody can tell.
-            Framing::Chunks => ChunkHeader::read(&self.tail).map_or(0, |header| {
-                header.bytes.saturating_sub(CHUNK_HEADER_BYTES) / header.records.max(1) as usize
-            }),
+            // Of a chunk as a whole: how its records share its bytes nobody can tell, and what it says of their number
+            // is no reason to gather gigabytes.
+            Framing::Chunks => ChunkHeader::read(&self.tail)
+                .map_or(0, |header| header.bytes.saturating_sub(CHUNK_HEADER_BYTES)),
             Framing::EndedBy(_) => self.tail.len(),
         };
         let too_long =
@@ -153,8 +153,7 @@ impl Cutter {
         if block.len() as u64 > self.max_record {
             for record in self.framing.records(&block.data) {
                 let body = self.framing.body(record);
-                let records = self.framing.count_in(record);
-                if body.len() as u64 / records.max(1) > self.max_record {
+                if body.len() as u64 > self.max_record {
                     return Err(too_long(body.len() as u64, body));
                 }
             }

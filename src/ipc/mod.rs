@@ -14,7 +14,7 @@ mod talk;
 
 pub(crate) use block::Block;
 pub(crate) use buffer::{BUFFER_BYTES, Buffers, KEPT as KEPT_BUFFERS};
-pub(crate) use chunk::{ChunkHeader, rename_segments, segments_of};
+pub(crate) use chunk::{CHUNK_HEADER_BYTES, ChunkHeader, rename_segments, segments_of};
 pub(crate) use cutter::{Cut, Cutter, Oversize, SHORT_TAIL_BYTES, WORTH_SHARING_BYTES};
 pub(crate) use framing::Framing;
 pub(crate) use key::key_of;

@@ -47,12 +47,17 @@ impl Pins {
 
     /// Bytes of the segments.
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.iter().map(|pin| pin.bytes).sum()
+        self.0.iter().fold(0, |sum, pin| sum.saturating_add(pin.bytes))
     }
 
-    /// Holds these as well.
+    /// Holds these as well. A segment that it holds already is not held twice: what is gathered without end may name
+    /// a few segments without end.
     pub(crate) fn join(&mut self, other: &Self) {
-        self.0.extend(other.0.iter().cloned());
+        for pin in &other.0 {
+            if !self.0.iter().any(|own| own.segment == pin.segment) {
+                self.0.push(Arc::clone(pin));
+            }
+        }
     }
 }
 

@@ -10,8 +10,14 @@ pub(crate) const PROTOCOL: u32 = 1;
 /// A control frame is at most this long, its length not counted.
 pub(crate) const MAX_CONTROL_BYTES: usize = 1 << 20;
 
-/// Bytes of an answer besides its results at most, and what is allowed on top of `max_record` for them.
-pub(crate) const ANSWER_OVERHEAD_BYTES: u64 = 1 << 20;
+/// What an answer may have on top of the largest record: results of many small records travel together.
+pub(crate) const ANSWER_OVERHEAD_BYTES: u64 = 8 << 20;
+
+/// A JSON payload is at most this long, so that what it becomes in memory is bounded too.
+const MAX_JSON_BYTES: usize = 1 << 20;
+
+/// Outputs of one answer at most. Each port needs one.
+const MAX_OUTPUTS: usize = 1024;
 
 const LENGTH_BYTES: usize = 4;
 
@@ -124,6 +130,12 @@ fn read_outputs(mut rest: Bytes, framings: &[Framing]) -> Result<Vec<Output>, Br
             return breach(format!("results for output {port}, of {}", framings.len()));
         };
         check_records(framing, &data, records.into())?;
+        if data.is_empty() {
+            continue;
+        }
+        if outputs.len() == MAX_OUTPUTS {
+            return breach(format!("an answer with more than {MAX_OUTPUTS} outputs"));
+        }
         outputs.push(Output { port, block: Block::new(data, records.into()) });
     }
     Ok(outputs)
@@ -146,8 +158,8 @@ fn check_records(framing: Framing, data: &[u8], records: u64) -> Result<(), Brea
 /// Whether all chunks of a block are what the engine can count and split.
 pub(crate) fn check_chunks(data: &[u8]) -> Result<(), Breach> {
     for chunk in Framing::Chunks.records(data) {
-        if !ChunkHeader::read(chunk).is_some_and(|header| header.is_sound()) {
-            return breach("a chunk without records, or shorter than its own header");
+        if !ChunkHeader::read(chunk).is_some_and(|header| header.is_sound() && header.fits(chunk)) {
+            return breach("a chunk without records, or with more than its bytes can hold");
         }
     }
     Ok(())
@@ -160,6 +172,9 @@ fn take_u32(bytes: &mut Bytes) -> Option<u32> {
 }
 
 fn json<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, Breach> {
+    if payload.len() > MAX_JSON_BYTES {
+        return breach(format!("a JSON text of {} bytes", payload.len()));
+    }
     serde_json::from_slice(payload)
         .or_else(|error| breach(format!("a message that is not its JSON: {error}")))
 }
@@ -328,7 +343,147 @@ mod tests {
         assert!(Said::take(&mut long).is_err());
     }
 
+    fn control(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        frame.put_u32_le(payload.len() as u32 + 1);
+        frame.push(kind);
+        frame.put_slice(payload);
+        frame
+    }
+
+    /// What a worker may say, and its bytes.
+    fn said() -> impl Strategy<Value = (Said, Vec<u8>)> {
+        let bytes = |ids: &[u64]| ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
+        let ids = || proptest::collection::vec(any::<u64>(), 0..5);
+        prop_oneof![
+            any::<bool>().prop_map(|segments| {
+                let text = format!("{{\"protocol\": 1, \"segments\": {segments}, \"unknown\": []}}");
+                (Said::Ready(Ready { protocol: 1, language: None, segments }), control(1, text.as_bytes()))
+            }),
+            "[a-z ]{0,40}".prop_map(|line| {
+                let frame = control(3, line.as_bytes());
+                (Said::Log(line), frame)
+            }),
+            "[a-z ]{0,40}".prop_map(|error| {
+                let frame = control(4, format!("{{\"error\": \"{error}\"}}").as_bytes());
+                (Said::Error(Failed { error, ..Failed::default() }), frame)
+            }),
+            (any::<u64>(), any::<u64>()).prop_map(move |(id, size)| (
+                Said::Segment { id, bytes: size },
+                control(5, &bytes(&[id, size]))
+            )),
+            ids().prop_map(move |ids| (Said::Free(ids.clone()), control(6, &bytes(&ids)))),
+            ids().prop_map(move |ids| (Said::Drop(ids.clone()), control(7, &bytes(&ids)))),
+        ]
+    }
+
+    /// Bytes in pieces of these lengths, over and over.
+    fn pieces<'a>(mut bytes: &'a [u8], lengths: &'a [usize]) -> Vec<&'a [u8]> {
+        let mut pieces = Vec::new();
+        for &length in lengths.iter().cycle() {
+            if bytes.is_empty() {
+                break;
+            }
+            let (piece, rest) = bytes.split_at(length.min(bytes.len()));
+            pieces.push(piece);
+            bytes = rest;
+        }
+        pieces
+    }
+
     proptest! {
+        #[test]
+        fn a_conversation_is_heard_as_it_was_said_however_it_is_split(
+            said in proptest::collection::vec(said(), 0..12),
+            lengths in proptest::collection::vec(1usize..30, 1..6),
+        ) {
+            let bytes: Vec<u8> = said.iter().flat_map(|(_, frame)| frame.clone()).collect();
+            let (mut buffer, mut heard) = (BytesMut::new(), Vec::new());
+            for piece in pieces(&bytes, &lengths) {
+                buffer.extend_from_slice(piece);
+                while let Some(one) = Said::take(&mut buffer).unwrap() {
+                    heard.push(one);
+                }
+            }
+            prop_assert!(buffer.is_empty());
+            let expected: Vec<Said> = said.into_iter().map(|(said, _)| said).collect();
+            prop_assert_eq!(heard, expected);
+        }
+
+        #[test]
+        fn a_mutated_conversation_is_heard_up_to_a_breach_the_same_however_it_is_split(
+            said in proptest::collection::vec(said(), 1..8),
+            changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..4),
+            lengths in proptest::collection::vec(1usize..30, 1..6),
+        ) {
+            let mut bytes: Vec<u8> = said.iter().flat_map(|(_, frame)| frame.clone()).collect();
+            for (at, to) in changes {
+                let at = at % bytes.len();
+                bytes[at] = to;
+            }
+            let hear = |pieces: Vec<&[u8]>| {
+                let (mut buffer, mut heard) = (BytesMut::new(), Vec::new());
+                for piece in pieces {
+                    buffer.extend_from_slice(piece);
+                    loop {
+                        match Said::take(&mut buffer) {
+                            Ok(Some(one)) => heard.push(one),
+                            Ok(None) => break,
+                            Err(breach) => return (heard, Some(breach)),
+                        }
+                    }
+                    assert!(buffer.len() <= MAX_CONTROL_BYTES + LENGTH_BYTES, "it gathers more than a frame");
+                }
+                (heard, None)
+            };
+            prop_assert_eq!(hear(vec![&bytes]), hear(pieces(&bytes, &lengths)));
+        }
+
+        #[test]
+        fn a_mutated_answer_never_gives_what_its_port_cannot_hold(
+            outputs in proptest::collection::vec((0u32..3, proptest::collection::vec("[a-z]{0,6}", 1..5)), 0..5),
+            changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+        ) {
+            let coded: Vec<(u32, u32, Vec<u8>)> = outputs
+                .iter()
+                .map(|(port, records)| {
+                    let data = match port {
+                        0 => records.iter().flat_map(|record| format!("{record}\n").into_bytes()).collect(),
+                        1 => records
+                            .iter()
+                            .flat_map(|record| [&(record.len() as u32).to_le_bytes(), record.as_bytes()].concat())
+                            .collect(),
+                        _ => {
+                            let mut chunk = Vec::new();
+                            chunk.put_u32_le(12 + 9);
+                            chunk.put_u32_le(0);
+                            chunk.put_u32_le(records.len() as u32);
+                            chunk.put_u32_le(0);
+                            chunk.put_slice(&[0xc0; 9]);
+                            chunk
+                        }
+                    };
+                    (*port, records.len() as u32, data)
+                })
+                .collect();
+            let borrowed: Vec<(u32, u32, &[u8])> =
+                coded.iter().map(|(port, records, data)| (*port, *records, &data[..])).collect();
+            let framings = [LINES, Framing::Length, Framing::Chunks];
+            let mut frame = BytesMut::from(&done(3, &borrowed)[..]);
+            prop_assert!(Answer::read(&frame.clone().freeze(), &framings).is_ok());
+            for (at, to) in changes {
+                let at = 4 + at % (frame.len() - 4);
+                frame[at] = to;
+            }
+            if let Ok(Answer::Done { outputs, .. }) = Answer::read(&frame.freeze(), &framings) {
+                for output in outputs {
+                    let framing = framings[output.port];
+                    prop_assert_eq!(framing.whole(&output.block.data), (output.block.len(), output.block.records));
+                    prop_assert!(framing != Framing::Chunks || check_chunks(&output.block.data).is_ok());
+                }
+            }
+        }
+
         #[test]
         fn no_bytes_make_the_decoder_fall_over(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Answer::read(&Bytes::from(bytes.clone()), &[LINES, Framing::Length, Framing::Chunks]);

@@ -26,6 +26,18 @@ pub(super) fn processes() -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
+/// Whether a process has ended or is about to: its descriptors are closed before anybody is told that it has ended.
+pub(crate) fn is_ending(pid: i32) -> bool {
+    /// PF_EXITING, linux/sched.h.
+    const EXITING: u64 = 4;
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let mut fields = stat[stat.rfind(')').map_or(0, |end| end + 1)..].split_whitespace();
+    let state = fields.next().unwrap_or("X");
+    // Field 9, of which field 3 was just read.
+    let flags: u64 = fields.nth(5).and_then(|flags| flags.parse().ok()).unwrap_or(0);
+    matches!(state, "Z" | "X") || flags & EXITING != 0
+}
+
 /// Field 4 of `/proc/PID/stat`; the name before it may hold anything, so count from its last parenthesis.
 pub(super) fn parent_of(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -30,13 +31,22 @@ use crate::sys::{descriptor, reap, spawn};
 /// The name that this executable is started by when it is to be the launcher.
 pub(super) const LAUNCHER_NAME: &str = "mpflow-launcher";
 
+/// Whether this process can be started again as a launcher.
+static IS_INITIALISED: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`become_launcher_if_asked`] was called: without it, a program would start itself as a launcher, and that
+/// again, without end.
+pub(crate) fn is_initialised() -> bool {
+    IS_INITIALISED.load(Ordering::Acquire)
+}
+
 /// If this process was started to be a launcher, is it, and does not return.
 ///
 /// Must run before any thread is started and before the arguments are looked at.
 pub(crate) fn become_launcher_if_asked() {
     let mut args = std::env::args_os();
     if args.next().is_none_or(|name| name != LAUNCHER_NAME) || args.next().is_some() {
-        return;
+        return IS_INITIALISED.store(true, Ordering::Release);
     }
     // What whoever started the engine left open is for workers that are to have it, and for nobody else.
     let inherited = descriptor::inheritable();

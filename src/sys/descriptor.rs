@@ -40,20 +40,24 @@ pub(crate) fn unread_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// The size of a memory file whose size is sealed, so that nobody who maps it can be made to fault; `None` for any other
-/// file.
+/// The size of a memory file that has all its memory and whose size is sealed, so that nobody who maps it can be made to
+/// fault; `None` for any other file.
 pub(crate) fn fixed_size(fd: BorrowedFd<'_>) -> Option<u64> {
     let seals = SealFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GET_SEALS).ok()?);
     let is_fixed = seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW);
-    is_fixed.then(|| fstat(fd).ok().and_then(|file| u64::try_from(file.st_size).ok())).flatten()
+    let file = fstat(fd).ok().filter(|_| is_fixed)?;
+    let size = u64::try_from(file.st_size).ok()?;
+    // stat(2) counts blocks of 512 bytes, whatever those of the file system are.
+    let allocated = u64::try_from(file.st_blocks).ok()?.saturating_mul(512);
+    (allocated >= size).then_some(size)
 }
 
 /// A memory file of this size, for good.
-#[cfg(test)]
 pub(crate) fn sealed_memory(bytes: i64) -> io::Result<OwnedFd> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     let fd = memfd_create(c"mpflow-test", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
     nix::unistd::ftruncate(&fd, bytes)?;
+    nix::fcntl::posix_fallocate(&fd, 0, bytes)?;
     fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW))?;
     Ok(fd)
 }

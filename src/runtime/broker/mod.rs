@@ -14,6 +14,8 @@
 
 mod books;
 mod exchange;
+#[cfg(test)]
+mod function_tests;
 mod order;
 mod queue;
 #[cfg(test)]

@@ -29,7 +29,7 @@ impl RunLoop {
             return None;
         }
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
-        let closed_early = self.closed_early.iter().map(|&(_, at)| at).min();
+        let closed_early = self.closed_early.iter().map(|&(_, at, _)| at).min();
         let others = [
             self.broker.next_due(),
             own,
@@ -95,9 +95,13 @@ impl RunLoop {
             self.ask_launcher();
         }
         self.keep_shared_time(now);
-        let is_due = |&mut (_, at): &mut (Worker, Instant)| at <= now;
-        for (worker, _) in self.closed_early.extract_if(.., is_due).collect::<Vec<_>>() {
-            self.reads_no_more(worker);
+        for (worker, _, end) in
+            self.closed_early.extract_if(.., |&mut (_, at, _)| at <= now).collect::<Vec<_>>()
+        {
+            match end {
+                None => self.reads_no_more(worker),
+                Some(end) => self.lives_without(worker, end),
+            }
         }
         if self.supervisor.deadline().is_some_and(|at| at <= now) {
             self.inputs.push_back(Input::Tick);

@@ -4,8 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Value, json};
 
 use super::RunLoop;
+use super::answers::shown_value;
 use super::feed::Feed;
-use super::function::shown_value;
 use super::held::{self, Held};
 use super::read::cut;
 use super::worker::{Exchange, Idleness};
@@ -152,7 +152,7 @@ impl RunLoop {
             self.give_segments(worker, &block);
             let Some(io) = self.workers[stage][rank].as_mut() else { return };
             io.given += block.records;
-            let header = io.control.is_some().then(|| records_header(&block, attempt, alone));
+            let header = io.is_function.then(|| records_header(&block, attempt, alone));
             let Some(feed) = io.feeds[0].as_mut() else { return };
             if let Some(data) = header {
                 feed.push(queue, Block::new(data, 0));

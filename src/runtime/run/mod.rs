@@ -14,7 +14,7 @@
 //! | `read` | what workers write, cut and passed on |
 //! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
-//! | `function` | workers that call functions: their control connection, their answers |
+//! | `function`, `control`, `answers` | workers that call functions: their task, their control connection, their answers |
 //! | `servers` | processes that are forked for each worker |
 //! | `segments` | shared memory for large records |
 //! | `ready` | whether workers are ready |
@@ -27,7 +27,9 @@
 //! | `tell` | events, snapshots, the report |
 
 mod ahead;
+mod answers;
 mod clock;
+mod control;
 mod feed;
 mod function;
 mod hear;
@@ -198,8 +200,9 @@ pub(crate) struct RunLoop {
     work_done: Vec<bool>,
     /// By stage: since when records wait that are too few for a batch.
     batch_since: Vec<Option<Instant>>,
-    /// `map` workers that do not read their input any more, and by when they have ended if they are about to.
-    closed_early: Vec<(Worker, Instant)>,
+    /// Workers that have closed an end too early, and by when they have ended if they are about to: the input of a
+    /// `map` worker, or what a function worker must keep.
+    closed_early: Vec<(Worker, Instant, Option<&'static str>)>,
     /// Why workers were killed that are to blame for it.
     faults: HashMap<Worker, String>,
     /// Something has moved in this turn, and when something last did.

@@ -4,10 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::poller::Token;
 use super::ready::Probing;
+use super::start::STDERR;
 use super::worker::{Exchange, Log, Tap};
 use super::{RunLoop, Target};
 use crate::event::EventKind;
-use crate::ipc::{Block, Cut, Framing, Oversize, check_chunks};
+use crate::ipc::{Block, Breach, Cut, Framing, Oversize, check_chunks};
 use crate::model::{Format, Mode, RestartPolicy};
 use crate::runtime::supervisor::{Input, Phase, Worker};
 
@@ -29,6 +30,7 @@ impl RunLoop {
             Some(Target::Answers { stage, rank }) => self.read_answers(stage, rank),
             Some(Target::SharedListener) => self.accept_shared(),
             Some(Target::SharedClient(client)) => self.hear_shared(client),
+            Some(Target::Control { stage, rank }) => self.read_control(stage, rank),
             _ => {}
         }
     }
@@ -78,23 +80,26 @@ impl RunLoop {
 
     /// Records have come from a worker's port.
     fn came(&mut self, stage: usize, rank: usize, port: usize, block: Block) {
-        if block.is_empty() || self.abandoned[stage] && self.mode(stage) != Mode::Stream {
+        if block.data.is_empty() || self.abandoned[stage] && self.mode(stage) != Mode::Stream {
             return;
         }
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
-        let Some(tap) = io.taps[port].as_ref() else { return };
+        // What follows a breach on its way is nobody's record.
+        let Some(tap) = io.taps[port].as_ref().filter(|_| !io.has_breached) else { return };
         let (framing, is_json) = (tap.cutter.framing(), tap.is_json);
-        if framing == Framing::Chunks
-            && let Err(breach) = check_chunks(&block.data)
-        {
-            return self.breached(stage, rank, &breach);
+        let is_log = self.plan.stages[stage].outputs[port].name == STDERR;
+        if !io.may_work() && !is_log {
+            return self.breached(stage, rank, &Breach("it wrote before it was told to go".to_owned()));
         }
         let worker = io.worker;
         let block = match framing {
-            Framing::Chunks => match self.pin_segments(worker, block) {
-                Ok(block) => block,
-                Err(breach) => return self.breached(stage, rank, &breach),
-            },
+            Framing::Chunks => {
+                let pinned = check_chunks(&block.data).and_then(|()| self.pin_segments(worker, block));
+                match pinned {
+                    Ok(block) => block,
+                    Err(breach) => return self.breached(stage, rank, &breach),
+                }
+            }
             Framing::EndedBy(_) | Framing::Length => block,
         };
         // What an `each` process wrote, and what ends without an end, counts only if its worker ends well; it is looked
@@ -217,7 +222,7 @@ impl RunLoop {
             held.extend(self.close_tap(stage, rank, port).filter(|_| !is_at_end).map(|tap| tap.fd));
         }
         held.extend(self.drain_answers(stage, rank));
-        self.read_control(stage, rank);
+        self.read_all_control(stage, rank);
         self.close_control(stage, rank);
         self.read_log(stage, rank);
         held.extend(self.close_log(stage, rank).map(|log| log.fd));

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::RunLoop;
-use crate::ipc::{Block, Breach, ChunkHeader, Framing, Pins, Released, Say, rename_segments, segments_of};
+use crate::ipc::{Block, Breach, Framing, Pins, Released, Say, rename_segments, segments_of};
 use crate::runtime::supervisor::Worker;
 use crate::sys::descriptor;
 
@@ -58,13 +58,18 @@ impl Segments {
         if self.own.contains_key(&(worker, name)) {
             return breach(format!("a second segment {name}"));
         }
+        // Those in use cannot be dropped, so that this bounds the descriptors too.
         if self.own.keys().filter(|(owner, _)| *owner == worker).count() >= MOST_OF_A_WORKER {
             return breach(format!("more than {MOST_OF_A_WORKER} segments"));
         }
         match descriptor::fixed_size(fd.as_fd()) {
             Some(size) if size >= bytes => {}
             Some(size) => return breach(format!("segment {name} of {bytes} bytes, which are {size}")),
-            None => return breach(format!("segment {name}, whose size is not sealed")),
+            None => {
+                return breach(format!(
+                    "segment {name}, which is no memory file of a sealed size with all its memory"
+                ));
+            }
         }
         self.next_id += 1;
         self.own.insert((worker, name), self.next_id);
@@ -140,15 +145,18 @@ impl Segments {
 
     /// A worker will not name these of its own again.
     fn drop_own(&mut self, worker: Worker, names: &[u64]) -> Result<Vec<u64>, Breach> {
-        let dropped = names.iter().map(|&name| match self.own.remove(&(worker, name)) {
-            Some(id) => Ok(id),
-            None => Err(Breach(format!("it drops segment {name}, which it has not sent"))),
-        });
-        let dropped: Vec<u64> = dropped.collect::<Result<_, _>>()?;
-        for id in &dropped {
-            if let Some(segment) = self.by_id.get_mut(id) {
+        let mut dropped = Vec::new();
+        for &name in names {
+            let Some(id) = self.own.remove(&(worker, name)) else {
+                return Err(Breach(format!("it drops segment {name}, which it has not sent")));
+            };
+            if let Some(segment) = self.by_id.get_mut(&id) {
                 segment.owner = None;
+                if segment.is_named || segment.is_in_use() {
+                    return Err(Breach(format!("it drops segment {name}, which is in use")));
+                }
             }
+            dropped.push(id);
         }
         Ok(dropped)
     }
@@ -224,11 +232,13 @@ impl RunLoop {
     /// Records that a function worker has written: from here on they hold the segments that they lie in. A segment
     /// may be announced on the control connection after the record that names it was read.
     pub(super) fn pin_segments(&mut self, worker: Worker, block: Block) -> Result<Block, Breach> {
-        let names_any = |chunk: &[u8]| ChunkHeader::read(chunk).is_some_and(|header| header.segments > 0);
-        if !Framing::Chunks.records(&block.data).any(names_any) {
+        let named = || Framing::Chunks.records(&block.data).flat_map(segments_of);
+        if named().next().is_none() {
             return Ok(block);
         }
-        self.read_control(worker.stage, worker.rank);
+        if named().any(|used| !self.segments.own.contains_key(&(worker, used.id))) {
+            self.read_all_control(worker.stage, worker.rank);
+        }
         self.segments.pin(worker, block)
     }
 

@@ -163,7 +163,7 @@ impl RunLoop {
         let holds_leases = port == 0 && matches!(io.exchange, Exchange::Map { .. });
         self.close_feed(stage, rank, port);
         if holds_leases {
-            self.closed_early.push((worker, self.clock.now() + LET_GO_AFTER));
+            self.closed_early.push((worker, self.clock.now() + LET_GO_AFTER, None));
         }
         self.close_consumer_if_nobody_reads(stage, port);
     }

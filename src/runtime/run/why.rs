@@ -126,7 +126,12 @@ impl RunLoop {
         let Some(process) = self.supervisor.stage(stage).process(rank) else {
             return Some(format!("worker `{name}` is being started"));
         };
-        let what = if self.has_blocked_output(stage) {
+        let control = io.control.as_ref().filter(|_| io.is_function);
+        let what = if control.is_some_and(|control| !control.is_ready) {
+            "has not said yet that its function can be called".to_owned()
+        } else if control.is_some() && !io.went {
+            "waits until all functions can be called".to_owned()
+        } else if self.has_blocked_output(stage) {
             "waits until there is room for what it makes".to_owned()
         } else if self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > 0 {
             format!("holds {} records that it has not answered", self.broker.held(stage, rank))

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
+use super::control::ControlLine;
 use super::feed::Feed;
-use super::function::ControlLine;
 use super::held::Held;
 use super::poller::Token;
 use super::ready::Probing;
@@ -137,7 +137,13 @@ pub(super) struct WorkerIo {
     /// By the position of the output port.
     pub(super) taps: Vec<Option<Tap>>,
     pub(super) log: Option<Log>,
-    /// Of a function worker.
+    /// It speaks the worker protocol.
+    pub(super) is_function: bool,
+    /// Of a function worker: it was told that records may flow.
+    pub(super) went: bool,
+    /// It has broken the protocol, and is being killed for it.
+    pub(super) has_breached: bool,
+    /// Of a function worker, until it closes it.
     pub(super) control: Option<ControlLine>,
     /// Of a function worker whose records are leased.
     pub(super) answers: Option<Tap>,
@@ -169,7 +175,13 @@ impl WorkerIo {
 
     /// Whether it may be given records: it runs, and a function was found and may be called.
     pub(super) fn takes_records(&self) -> bool {
-        self.is_started && self.control.as_ref().is_none_or(|control| control.went)
+        // One that has closed its control connection is at its end, or about to be killed.
+        self.is_started && self.may_work() && self.is_function == self.control.is_some()
+    }
+
+    /// Whether it was told that records may flow, where it has to be.
+    pub(super) fn may_work(&self) -> bool {
+        !self.is_function || self.went
     }
 }
 

@@ -9,9 +9,9 @@ bytes, this worker owes a FREE.
 import os
 import sys
 
-# How much one worker keeps for later, and how many segments it has at once: each costs it a descriptor.
+# How much one worker keeps for later, and how many segments it has at once: the protocol allows no more.
 FREE_BYTES = 128 << 20
-MOST = 384
+MOST = 256
 
 _PAGE = 4096
 
