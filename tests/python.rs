@@ -278,7 +278,7 @@ def half(line):
 #[test]
 fn an_exception_whose_record_has_no_way_out_fails_the_stage_and_shows_the_traceback() {
     let run = with_tasks(SQUARES, "def square(x): return 1 / (x - 5)").run().ended(1);
-    run.said(["stage `square` failed: ZeroDivisionError: ", "for the record `5`", "in square"]);
+    run.said(["stage `square`: ZeroDivisionError: ", "for the record `5`", "in square"]);
 }
 
 #[test]
@@ -331,8 +331,7 @@ def work(lines):
     for line in lines:
         yield int(line)";
     let run = with_tasks(pipeline, tasks).stdin("1\nx\n").run().ended(1);
-    run.said(["stage `work` failed: worker `work` exited with 1", "ValueError: invalid literal"])
-        .wrote("1\n");
+    run.said(["stage `work`: worker `work` exited with 1", "ValueError: invalid literal"]).wrote("1\n");
 }
 
 #[test]
