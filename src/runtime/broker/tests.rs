@@ -40,6 +40,12 @@ enum Op {
     Fail(usize),
     /// A worker is asked to end: nobody is to blame.
     GiveBack(usize),
+    /// A record is set aside for the next process (`each`).
+    Reserve(usize),
+    /// The next process is there.
+    Succeed(usize),
+    /// There will be no next process.
+    Revoke(usize),
     /// Standard output takes so many.
     Take(u64),
     /// Time passes.
@@ -54,7 +60,10 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (rank.clone(), 1u64..10).prop_map(|(rank, records)| Op::Answer(rank, records)),
         1 => rank.clone().prop_map(Op::Die),
         1 => rank.clone().prop_map(Op::Fail),
-        1 => rank.prop_map(Op::GiveBack),
+        1 => rank.clone().prop_map(Op::GiveBack),
+        4 => rank.clone().prop_map(Op::Reserve),
+        3 => rank.clone().prop_map(Op::Succeed),
+        1 => rank.prop_map(Op::Revoke),
         3 => (1u64..30).prop_map(Op::Take),
         1 => (1u64..2000).prop_map(Op::Pass),
     ]
@@ -78,6 +87,8 @@ struct Trial {
     next: u64,
     /// By rank: the records that the worker was handed and has not answered.
     given: Vec<VecDeque<u64>>,
+    /// By rank: what is set aside for the worker's successor.
+    reserved: Vec<Option<u64>>,
     /// How often each record was an attempt that failed.
     failures: Vec<u32>,
     used_up: Vec<u64>,
@@ -113,6 +124,7 @@ impl Trial {
             now: Instant::now(),
             next: 0,
             given: vec![VecDeque::new(); WIDTH],
+            reserved: vec![None; WIDTH],
             failures: Vec::new(),
             used_up: Vec::new(),
             out: Vec::new(),
@@ -141,6 +153,28 @@ impl Trial {
             Op::GiveBack(rank) => {
                 self.broker.give_back(WORK, rank);
                 self.given[rank].clear();
+            }
+            Op::Reserve(rank) => {
+                if self.setting.mode == Mode::Each && self.broker.reserve(WORK, rank) {
+                    assert!(self.reserved[rank].is_none(), "one is set aside at most");
+                    let reserved = self.broker.reserved(WORK, rank).map(|lease| numbers(&lease.block));
+                    let [number] = reserved.unwrap()[..] else { panic!("one record is set aside") };
+                    self.reserved[rank] = Some(number);
+                }
+                assert_eq!(self.broker.held(WORK, rank), self.given[rank].len() as u64);
+            }
+            Op::Succeed(rank) => {
+                // Only when the process before it has ended.
+                if self.given[rank].is_empty() {
+                    self.broker.succeed(WORK, rank);
+                    self.given[rank].extend(self.reserved[rank].take());
+                    let holds = self.broker.leases(WORK, rank).flat_map(|lease| numbers(&lease.block));
+                    assert!(holds.eq(self.given[rank].iter().copied()));
+                }
+            }
+            Op::Revoke(rank) => {
+                self.broker.give_back_reserved(WORK, rank);
+                self.reserved[rank] = None;
             }
             Op::Take(records) => {
                 if let Some((queue, block)) = self.broker.take(Consumer::Stdout, 0, usize::MAX, records) {
@@ -228,6 +262,7 @@ impl Trial {
             self.does(&Op::Pass(120_000));
             self.does(&Op::Take(100));
             for rank in 0..WIDTH {
+                self.does(&Op::Succeed(rank));
                 self.does(&Op::Lease(rank, 5));
                 self.does(&Op::Answer(rank, 5));
             }

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `recipe` | what a worker is started with |
 //! | `start` | its descriptors, and the request to the launcher |
+//! | `successor` | processes that take the place of others at once |
 //! | `read` | what workers write, cut and passed on |
 //! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
@@ -33,6 +34,7 @@ mod settle;
 mod start;
 mod stdio;
 mod stream;
+mod successor;
 mod tell;
 mod why;
 mod window;
@@ -56,6 +58,8 @@ pub(crate) use read::LONGEST_LOG_LINE;
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
 use stdio::{Stdin, Stdout};
+use successor::Successor;
+pub(crate) use successor::{MOST_SUCCESSORS, may_have_successors};
 use tell::Events;
 pub(crate) use window::{LARGEST_PIPE, ONE_PAGE};
 pub(crate) use worker::TAIL_BYTES;
@@ -67,7 +71,7 @@ use crate::event::Event;
 use crate::graph::Plan;
 use crate::ipc::Buffers;
 use crate::model::Mode;
-use crate::process::Launcher;
+use crate::process::{Launcher, Notification};
 use crate::report::{Report, Snapshot};
 
 /// What other threads ask of the run.
@@ -102,6 +106,11 @@ enum Owner {
     Worker(Worker),
     /// One look at whether this worker is ready.
     Probe(Worker),
+    /// It takes the place of the process that is in this slot.
+    Successor {
+        stage: usize,
+        rank: usize,
+    },
 }
 
 /// The two ends of one pipe of a pipe edge, until both workers have been started with them.
@@ -132,6 +141,10 @@ pub(crate) struct RunLoop {
     buffers: Buffers,
     /// By stage and rank.
     workers: Vec<Vec<Option<WorkerIo>>>,
+    /// By stage and rank: what is to take the worker's place, how many there are, and by stage whether it is worth it.
+    successors: Vec<Vec<Option<Successor>>>,
+    successor_count: usize,
+    is_brief: Vec<bool>,
     recipes: Vec<Vec<Option<Arc<Recipe>>>>,
     tails: Vec<Vec<StderrTail>>,
     /// The launcher's numbers.
@@ -148,6 +161,8 @@ pub(crate) struct RunLoop {
     to_start: VecDeque<Worker>,
     /// Not yet told to the supervisor.
     inputs: VecDeque<Input>,
+    /// What the launcher has said of a successor before it was taken in.
+    overheard: VecDeque<Notification>,
     /// By stage: which worker is asked first, so that none starves.
     turns: Vec<usize>,
     /// By stage: nobody is given anything, and what comes is thrown away.
@@ -204,6 +219,9 @@ impl RunLoop {
             tokens,
             buffers: Buffers::default(),
             workers: by_worker().map(|width| (0..width).map(|_| None).collect()).collect(),
+            successors: by_worker().map(|width| (0..width).map(|_| None).collect()).collect(),
+            successor_count: 0,
+            is_brief: vec![false; stages],
             recipes: by_worker().map(|width| vec![None; width]).collect(),
             tails: by_worker().map(|width| (0..width).map(|_| StderrTail::default()).collect()).collect(),
             ids: HashMap::new(),
@@ -215,6 +233,7 @@ impl RunLoop {
             stdout: None,
             to_start: VecDeque::new(),
             inputs: VecDeque::new(),
+            overheard: VecDeque::new(),
             turns: vec![0; stages],
             abandoned: vec![false; stages],
             work_done: vec![false; stages],

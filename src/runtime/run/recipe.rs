@@ -143,6 +143,7 @@ impl Recipe {
             nice: self.nice,
             cpus: self.cpus.clone(),
             is_brief: self.is_each,
+            after: None,
         })
     }
 

@@ -68,9 +68,16 @@ impl RunLoop {
                 self.step(input);
                 continue;
             }
+            if let Some(notification) = self.overheard.pop_front() {
+                self.hear(notification);
+                continue;
+            }
             let changes = self.broker.changes();
             if changes.consumers.is_empty() && changes.producers.is_empty() && changes.unwanted.is_empty() {
-                return;
+                self.look_at_successors();
+                if self.inputs.is_empty() {
+                    return;
+                }
             }
             for producer in changes.unwanted {
                 self.close_unwanted(producer);
@@ -87,8 +94,15 @@ impl RunLoop {
     fn step(&mut self, input: Input) {
         let view =
             Records { broker: &self.broker, workers: &self.workers, tails: &self.tails, plan: &self.plan };
+        let started = match input {
+            Input::Started { worker, .. } => Some(worker),
+            _ => None,
+        };
         for action in self.supervisor.step(input, Instant::now(), &view) {
             self.act(action);
+        }
+        if let Some(worker) = started {
+            self.worker_runs(worker);
         }
     }
 
@@ -124,40 +138,41 @@ impl RunLoop {
         self.launcher.receive(&mut told);
         self.moved();
         for notification in told {
-            let notification = match self.hear_of_probe(notification) {
-                Some(notification) => notification,
-                None => continue,
-            };
-            let worker = |id| match self.ids.get(&id) {
-                Some(&Owner::Worker(worker)) => Some(worker),
-                Some(Owner::Probe(_)) | None => None,
-            };
-            let input = match notification {
-                Notification::Started { id, pid } => worker(id).map(|worker| Input::Started { worker, pid }),
-                Notification::StartFailed { id, failure } => worker(id).map(|worker| Input::StartFailed {
-                    worker,
-                    error: failure.to_string(),
-                    is_passing: failure.is_passing(),
-                }),
-                Notification::Exited { id, exit, usage } => {
-                    worker(id).map(|worker| Input::Exited { worker, exit, usage })
-                }
-                Notification::GroupEnded { id } => worker(id).map(|worker| Input::GroupEnded { worker }),
-                Notification::Lost => Some(Input::LauncherLost),
-            };
-            match input {
-                Some(Input::Started { worker, pid }) => {
-                    self.inputs.push_back(Input::Started { worker, pid });
-                    self.settle();
-                    self.worker_runs(worker);
-                }
-                Some(Input::StartFailed { worker, error, is_passing }) => {
-                    self.start_failed(worker, &error, is_passing);
-                    self.inputs.push_back(Input::StartFailed { worker, error, is_passing });
-                }
-                Some(input) => self.inputs.push_back(input),
-                None => {}
+            self.hear(notification);
+        }
+    }
+
+    /// The launcher has said this.
+    pub(super) fn hear(&mut self, notification: Notification) {
+        let Some(notification) = self.hear_of_probe(notification) else { return };
+        let id = match notification {
+            Notification::Started { id, .. }
+            | Notification::StartFailed { id, .. }
+            | Notification::Exited { id, .. }
+            | Notification::GroupEnded { id }
+            | Notification::Revoked { id } => id,
+            Notification::Lost => return self.inputs.push_back(Input::LauncherLost),
+        };
+        let worker = match self.ids.get(&id) {
+            Some(&Owner::Worker(worker)) => worker,
+            Some(&Owner::Successor { stage, rank }) => {
+                return self.hear_of_successor(stage, rank, notification);
             }
+            Some(Owner::Probe(_)) | None => return,
+        };
+        match notification {
+            Notification::Started { pid, .. } => self.inputs.push_back(Input::Started { worker, pid }),
+            Notification::StartFailed { failure, .. } => {
+                let (error, is_passing) = (failure.to_string(), failure.is_passing());
+                self.start_failed(worker, &error, is_passing);
+                self.inputs.push_back(Input::StartFailed { worker, error, is_passing });
+            }
+            Notification::Exited { exit, usage, .. } => {
+                self.inputs.push_back(Input::Exited { worker, exit, usage });
+            }
+            Notification::GroupEnded { .. } => self.inputs.push_back(Input::GroupEnded { worker }),
+            // Only successors are.
+            Notification::Revoked { .. } | Notification::Lost => {}
         }
     }
 
@@ -288,7 +303,10 @@ impl RunLoop {
                 }
             }
             Exchange::Map { last, .. } => self.map_ended(worker, exit, is_success, asked, last),
-            Exchange::Each { results, .. } => self.each_ended(worker, exit, is_success, asked, results),
+            Exchange::Each { results, since } => {
+                self.took(worker.stage, since.elapsed());
+                self.each_ended(worker, exit, is_success, asked, results);
+            }
         }
         self.drop_io(io);
         self.inputs_after_end(worker);

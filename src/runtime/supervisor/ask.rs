@@ -125,6 +125,7 @@ impl Supervisor {
         self.failures.push(Failure { stage: name, worker: None, exit: None, reason, stderr: Vec::new() });
         for stage in &mut self.stages {
             stage.slots.fill(Slot::Done);
+            stage.successors.fill(false);
             if !matches!(stage.phase, Phase::Over(_)) {
                 stage.phase = Phase::Over(Outcome::Stopped);
             }

@@ -43,9 +43,18 @@ impl View for Records {
     }
 }
 
+/// What the launcher makes of the request to start a successor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Successor {
+    Waits,
+    Runs,
+}
+
 struct World {
     supervisor: Supervisor,
     processes: HashMap<Worker, Pretended>,
+    /// By stage and rank.
+    successors: HashMap<(usize, usize), Successor>,
     records: Records,
     now: Instant,
     stages: usize,
@@ -66,6 +75,9 @@ enum Op {
     OutputsEnded(usize),
     Late(usize),
     Demand(usize, usize),
+    SuccessorAsked(usize),
+    SuccessorRevoked(usize),
+    SuccessorRuns(usize),
     Grow(usize),
     WorkDone(usize),
     Unwanted(usize),
@@ -89,6 +101,9 @@ fn op() -> impl Strategy<Value = Op> {
         8 => which.clone().prop_map(Op::OutputsEnded),
         2 => which.clone().prop_map(Op::Late),
         4 => (which.clone(), which.clone()).prop_map(|(stage, rank)| Op::Demand(stage, rank)),
+        4 => which.clone().prop_map(Op::SuccessorAsked),
+        1 => which.clone().prop_map(Op::SuccessorRevoked),
+        4 => which.clone().prop_map(Op::SuccessorRuns),
         2 => which.clone().prop_map(Op::Grow),
         1 => which.clone().prop_map(Op::WorkDone),
         1 => which.clone().prop_map(Op::Unwanted),
@@ -152,6 +167,7 @@ impl World {
         let mut world = Self {
             supervisor: Supervisor::new(plan, 7),
             processes: HashMap::new(),
+            successors: HashMap::new(),
             records: Records::default(),
             now: Instant::now(),
             stages: plan.stages.len(),
@@ -177,7 +193,12 @@ impl World {
     fn act(&mut self, action: Action) {
         match action {
             Action::Start(worker) => {
-                assert!(!self.is_stopped, "nothing is started once the run is ended: {worker:?}");
+                let succeeds = self.successors.remove(&(worker.stage, worker.rank));
+                assert_ne!(succeeds, Some(Successor::Waits), "two would be in one slot: {worker:?}");
+                assert!(
+                    !self.is_stopped || succeeds == Some(Successor::Runs),
+                    "nothing is started once the run is ended: {worker:?}"
+                );
                 let others = self
                     .processes
                     .keys()
@@ -202,7 +223,7 @@ impl World {
             }
             Action::RunEnded => {
                 assert!(
-                    self.processes.is_empty(),
+                    self.processes.is_empty() && self.successors.is_empty(),
                     "the run ends when no process is left: {:?}",
                     self.processes
                 );
@@ -223,6 +244,14 @@ impl World {
             self.processes.iter().filter(|(_, process)| wanted(process)).map(|(&worker, _)| worker).collect();
         workers.sort_by_key(|worker| (worker.stage, worker.rank, worker.generation));
         (!workers.is_empty()).then(|| workers[which % workers.len()])
+    }
+
+    /// Some slot whose successor is in this state, in a fixed order.
+    fn successor(&self, which: usize, state: Successor) -> Option<(usize, usize)> {
+        let mut slots: Vec<_> =
+            self.successors.iter().filter(|&(_, &now)| now == state).map(|(&slot, _)| slot).collect();
+        slots.sort_unstable();
+        (!slots.is_empty()).then(|| slots[which % slots.len()])
     }
 
     fn set(&mut self, worker: Worker, change: impl FnOnce(&mut Pretended)) {
@@ -277,6 +306,33 @@ impl World {
                     self.step(Input::Demand { stage, rank: rank % self.widths[stage] });
                 }
             }
+            Op::SuccessorAsked(which) => {
+                if let Some(worker) = self.pick(which, |process| process.runs && !process.exited)
+                    && self.supervisor.stage(worker.stage).config.mode == Mode::Each
+                    && !self.successors.contains_key(&(worker.stage, worker.rank))
+                {
+                    let (stage, rank) = (worker.stage, worker.rank);
+                    self.successors.insert((stage, rank), Successor::Waits);
+                    self.step(Input::SuccessorAsked { stage, rank });
+                }
+            }
+            Op::SuccessorRevoked(which) => {
+                if let Some((stage, rank)) = self.successor(which, Successor::Waits) {
+                    self.successors.remove(&(stage, rank));
+                    self.step(Input::SuccessorRevoked { stage, rank });
+                }
+            }
+            Op::SuccessorRuns(which) => {
+                // The launcher starts it when the group of the one before has ended; the loop tells when its outputs
+                // have, too.
+                if let Some((stage, rank)) = self.successor(which, Successor::Waits)
+                    && self.processes.keys().all(|other| (other.stage, other.rank) != (stage, rank))
+                {
+                    self.successors.insert((stage, rank), Successor::Runs);
+                    self.step(Input::SuccessorRuns { stage, rank });
+                    assert!(!self.successors.contains_key(&(stage, rank)), "one that runs is taken in");
+                }
+            }
             Op::Grow(stage) => self.step(Input::Grow { stage: stage % self.stages }),
             Op::WorkDone(stage) => {
                 let stage = stage % self.stages;
@@ -322,6 +378,8 @@ impl World {
                 return;
             }
             self.does(Op::Started(0));
+            // Some successors are revoked in time, others have been started.
+            self.does(if turn % 3 == 0 { Op::SuccessorRevoked(0) } else { Op::SuccessorRuns(0) });
             // Nobody ends by the polite signal: all must be killed.
             if let Some(worker) = self.pick(0, |process| process.killed && !process.exited) {
                 self.set(worker, |process| process.exited = true);
