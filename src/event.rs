@@ -148,6 +148,11 @@ pub enum EventKind {
         /// The last lines of that worker's standard error.
         stderr: Vec<String>,
     },
+    /// The launcher, the process that starts the workers, is gone, and they with it; the run ends.
+    LauncherLost {
+        /// In words.
+        reason: String,
+    },
     /// A line of a worker's standard error, without its end.
     Log {
         /// The worker's name.

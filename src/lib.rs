@@ -67,6 +67,7 @@ mod explain;
 mod ipc;
 mod process;
 mod runtime;
+mod sdk;
 mod sys;
 mod unsupported;
 

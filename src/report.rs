@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::model::{Exit, Usage};
+use crate::model::{Exit, Problem, Usage};
 
 /// Writes a duration as seconds.
 pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -48,11 +48,22 @@ pub enum Outcome {
     },
 }
 
-/// Why a stage failed.
+impl Outcome {
+    /// What is wrong in the pipeline itself, where that is why the run failed, as only its start could show.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        let failures = match self {
+            Self::Failed { failures } => failures.as_slice(),
+            Self::Succeeded | Self::Stopped { .. } => &[],
+        };
+        failures.iter().filter_map(|failure| failure.problem.as_deref())
+    }
+}
+
+/// Why a stage failed, or the run as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// Which stage.
-    pub stage: String,
+    /// Which stage. `None` where it was none: the process that starts all workers was killed.
+    pub stage: Option<String>,
     /// The worker whose end was the cause, where one was.
     pub worker: Option<String>,
     /// How that worker ended, as Python writes it.
@@ -61,6 +72,21 @@ pub struct Failure {
     pub reason: String,
     /// The last lines of that worker's standard error.
     pub stderr: Vec<String>,
+    /// What is wrong in the pipeline itself, and where, if that is why: a function that cannot be called.
+    #[serde(skip)]
+    pub problem: Option<Box<Problem>>,
+}
+
+impl Failure {
+    /// A failure of this stage, no worker's end being the cause.
+    pub(crate) fn of_stage(stage: String, reason: String) -> Self {
+        Self { stage: Some(stage), ..Self::of_run(reason) }
+    }
+
+    /// A failure of the run as a whole.
+    pub(crate) fn of_run(reason: String) -> Self {
+        Self { stage: None, worker: None, exit: None, reason, stderr: Vec::new(), problem: None }
+    }
 }
 
 /// What became of one stage.
@@ -88,7 +114,8 @@ pub struct StageReport {
     pub restarts: u64,
     /// Processes started in all.
     pub started: u64,
-    /// From the start of its first worker to the end of its last, in seconds.
+    /// From the start of its first worker to the end of its last, in seconds, without the time in which the run was
+    /// suspended.
     #[serde(rename = "wall_seconds", serialize_with = "seconds")]
     pub wall: Duration,
     /// Processor time of all its workers, in seconds.
@@ -151,11 +178,19 @@ pub struct ExitReport {
     pub cpu: Duration,
     /// Peak resident memory in bytes.
     pub peak_memory_bytes: u64,
+    /// The signal that killed it had the kernel write a core dump. Left out where it did not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub core_dumped: bool,
 }
 
 impl ExitReport {
     pub(crate) fn new(exit: Exit, usage: Usage) -> Self {
-        Self { exit: exit.code(), cpu: usage.cpu, peak_memory_bytes: usage.peak_memory_bytes }
+        Self {
+            exit: exit.code(),
+            cpu: usage.cpu,
+            peak_memory_bytes: usage.peak_memory_bytes,
+            core_dumped: usage.core_dumped,
+        }
     }
 }
 

@@ -1,10 +1,10 @@
-//! Imports point downwards only: the picture in the style guide, kept by a test.
+//! Imports point downwards only: the picture in the style guide, kept by a test. And one clock for all deadlines.
 //!
 //! ```text
 //! 4  engine  lib  unsupported
 //! 3  language  observe  explain  control  watch
 //! 2  runtime
-//! 1  graph  process  ipc  shared
+//! 1  graph  process  ipc  sdk  shared
 //! 0  sys  model < report, explanation < event
 //! ```
 //!
@@ -30,7 +30,7 @@ impl fmt::Display for Level {
     }
 }
 
-const LEVELS: [(&str, Level); 18] = [
+const LEVELS: [(&str, Level); 19] = [
     ("sys", Level(0, 0)),
     ("model", Level(0, 0)),
     ("report", Level(0, 1)),
@@ -39,6 +39,7 @@ const LEVELS: [(&str, Level); 18] = [
     ("graph", Level(1, 0)),
     ("process", Level(1, 0)),
     ("ipc", Level(1, 0)),
+    ("sdk", Level(1, 0)),
     ("shared", Level(1, 0)),
     ("runtime", Level(2, 0)),
     ("language", Level(3, 0)),
@@ -198,6 +199,35 @@ fn a_module_imports_only_from_smaller_layers() {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
+/// Files of the runtime that read the machine's clock, and what for. All others ask the run's, which stands still while
+/// the run is suspended.
+const REAL_TIME: [&str; 4] = [
+    // That clock.
+    "run/time.rs",
+    // What is told of the run: since when it runs, and how often news are sent.
+    "run/mod.rs",
+    "run/tell.rs",
+    // When a thread that probes began to look.
+    "run/ready.rs",
+];
+
+#[test]
+fn a_deadline_of_the_run_is_a_moment_of_its_own_clock() {
+    let runtime = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/runtime");
+    let mut paths = Vec::new();
+    rust_files(&runtime, &mut paths);
+    for path in paths.iter().filter(|path| !REAL_TIME.iter().any(|file| path.ends_with(file))) {
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let reads = ["Instant::now", ".elapsed("].iter().any(|call| without_comments(code).contains(call));
+        assert!(
+            !reads || path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests"),
+            "{} reads the machine's clock",
+            path.display()
+        );
+    }
+}
+
 #[test]
 fn an_import_that_points_up_or_sideways_is_found() {
     assert_eq!(complaint("runtime", "graph"), None);
@@ -224,4 +254,28 @@ fn every_way_to_write_an_import_is_read() {
     assert_eq!(names(file(&["language", "tree"], inline)), ["model", "graph"]);
     let lines = file(&["language"], "\n\nuse crate::sys::x;").imports();
     assert_eq!(lines, [(3, "sys".to_owned())]);
+}
+
+#[test]
+fn no_timer_asks_the_wall_clock() {
+    // Somebody may set it by an hour, and a restart or a timeout must not notice.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders: Vec<PathBuf> =
+        ["runtime", "process", "ipc", "sys", "engine"].iter().map(|name| root.join(name)).collect();
+    let mut looked_at = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            looked_at += 1;
+            let text = fs::read_to_string(&path).unwrap();
+            for clock in ["SystemTime", "CLOCK_REALTIME", "Timestamp::now", "gettimeofday"] {
+                assert!(!text.contains(clock), "{} asks `{clock}`", path.display());
+            }
+        }
+    }
+    assert!(looked_at > 30, "{looked_at} files");
 }

@@ -92,8 +92,8 @@ fn needs_are_told_against_the_limits_of_this_machine() {
     let told = json(STREAMS);
     let needs = told["needs"].as_array().unwrap();
     let of = |what: &str| needs.iter().find(|need| need["what"] == what).unwrap();
-    // The engine and its launcher, and 1 + 40 + 1 + 1 workers.
-    assert_eq!(of("processes")["needed"], 45);
+    // The engine, its launcher and the guardian, and 1 + 40 + 1 + 1 workers.
+    assert_eq!(of("processes")["needed"], 46);
     // 32 of the engine; `lines` 2, `mix` 40 × 3, `encode` 2, `send` 1; both ends of the pipe.
     assert_eq!(of("descriptors")["needed"], 32 + 2 + 120 + 2 + 1 + 2);
     assert_eq!(of("pipe_size")["needed"], 256 << 10);

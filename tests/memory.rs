@@ -6,30 +6,17 @@ use std::time::Duration;
 
 use support::{Scenario, Signal, cpu_ticks};
 
-/// Prints the peak of the engine's memory in KiB: the engine is the parent of a worker's parent.
+/// Prints the peak of the engine's memory in KiB: the engine is the parent of the guardian, and that of the
+/// launcher, which is the parent of a worker.
 const PEAK: &str = "
 launcher=$PPID
-engine=$(sed 's/.*) //' /proc/$launcher/stat | cut -d ' ' -f 2)
+guardian=$(sed 's/.*) //' /proc/$launcher/stat | cut -d ' ' -f 2)
+engine=$(sed 's/.*) //' /proc/$guardian/stat | cut -d ' ' -f 2)
 sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$engine/status
 ";
 
 /// KiB.
 const BOUND: u64 = 150 << 10;
-
-#[test]
-fn a_gigabyte_before_a_slow_consumer_does_not_lie_in_the_engine() {
-    // The consumer begins when everything between it and the producer is full.
-    let pipeline = "
-        stages:
-          source: {command: 'yes 0123456789012345678901234567890123456789 | head -c 1000000000'}
-          copy: {command: cat, pool: 2}
-          slow: {command: 'sleep 0.5; wc -c; . ./peak.sh'}
-        edges: [{queue: source -> copy -> slow -> stdout}]";
-    let run = Scenario::new(pipeline).file("peak.sh", PEAK).run().succeeded();
-    let lines: Vec<u64> = run.text().lines().map(|line| line.trim().parse().unwrap()).collect();
-    assert!(lines[0] >= 1_000_000_000, "{lines:?}");
-    assert!(lines[1] < BOUND, "the engine took {} KiB at its peak", lines[1]);
-}
 
 #[test]
 fn millions_of_short_records_before_a_map_stage_do_not_lie_in_the_engine() {
@@ -82,9 +69,10 @@ fn an_idle_run_uses_no_processor_time() {
     let used = || processes.map(cpu_ticks).iter().sum::<u64>();
     let before = used();
     // Not to wait for anything: this is the time that is measured.
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(10));
     let ticks = used() - before;
-    assert!(ticks <= 1, "{ticks} ticks of processor time in two idle seconds");
+    // A tick is a hundredth of a second: at most 0.1 % of the time.
+    assert!(ticks <= 1, "{ticks} ticks of processor time in ten idle seconds");
     run.signal(Signal::SIGTERM);
     run.finish().ended(143);
 }

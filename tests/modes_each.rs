@@ -157,6 +157,33 @@ fn a_batch_is_at_most_so_many_bytes() {
 }
 
 #[test]
+fn a_batch_goes_when_its_bytes_are_there_though_more_records_may_come() {
+    let pipeline = "
+        stages: {work: {mode: each, command: 'cat', batch: {size: 1000, bytes: 100B}}}
+        edges: [{queue: stdin -> work -> stdout}]";
+    let mut run = Scenario::new(pipeline).open_stdin().start();
+    let mut stdin = run.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, "123456789\n".repeat(25).as_bytes()).unwrap();
+    run.wait_for_lines(20);
+    drop(stdin);
+    let run = run.finish().succeeded();
+    assert_eq!(run.stage("work")["started"], 3);
+}
+
+#[test]
+fn a_batch_goes_as_it_is_when_its_queue_holds_no_more() {
+    // Neither the records nor the bytes of a batch ever fit into the queue before it.
+    let pipeline = "
+        stages:
+          numbers: {command: seq 100000}
+          work: {mode: each, command: 'cat', batch: {size: 1000000, bytes: 100MB}}
+        edges:
+          - {queue: numbers -> work, capacity_bytes: 100001B}
+          - {queue: work -> stdout}";
+    Scenario::new(pipeline).run().succeeded().wrote(numbers(100_000));
+}
+
+#[test]
 fn a_batch_waits_for_its_time_and_goes_as_it_is() {
     let stage = "command: 'tr \"\\n\" +; echo', batch: {size: 1000, wait: 50ms}";
     let pipeline =
@@ -263,11 +290,12 @@ fn success_exit_says_what_counts_as_success() {
 }
 
 #[test]
-fn a_record_timeout_kills_the_process_and_fails_the_record() {
+fn a_record_timeout_kills_the_process_and_counts_one_failed_attempt() {
     let stage =
         "command: 'if [ {} = 2 ]; then sleep 1000; fi; echo {}', record_timeout: 300ms, on_error: skip";
     let run = each(stage, "lines").stdin(numbers(4)).run().succeeded().wrote_lines([1, 3, 4]);
     assert_eq!(run.edge("stdin -> work")["failed"], 1);
+    assert_eq!(run.stage("work")["exits"], json!([[-9, 1], [0, 3]]));
 }
 
 #[test]

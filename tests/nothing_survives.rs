@@ -1,124 +1,10 @@
-//! No process that a run started, nor any that those started, outlives it, however it ends.
-//!
-//! Each run's end is followed by a census: see `support`.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+//! Processes: when one has ended, what it inherits, and who its relatives are. What is left of a run that ends badly, or
+//! whose children are unpleasant, is in the fault suite: `faults/kills.rs`.
 
 mod support;
 
-use rstest::rstest;
 use serde_json::json;
-use support::{Running, Scenario, Signal, children, is_alive, need_python};
-
-/// Workers of every unpleasant kind.
-const UNPLEASANT: &str = "
-stages:
-  source: {command: 'i=0; while :; do i=$((i + 1)); echo $i; done'}
-  deaf: {command: \"trap '' TERM INT HUP; echo up > deaf; cat > /dev/null; while :; do sleep 1000; done\", pool: 2}
-  background: {command: 'sleep 1000 & sleep 1000 & echo up > background; wait'}
-  escaped: {command: [python3, escape.py]}
-  each: {mode: each, pool: 2, command: 'sleep 0.01 & wait; : {}'}
-edges:
-  - queue: source -> deaf
-  - queue: source -> each
-";
-
-/// Forks twice, makes a session of its own in between, gives up its environment, and stays.
-const ESCAPE: &str = "
-import os, sys, time
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        for fd in range(3): os.close(fd)
-        with open('escaped', 'w') as file:
-            file.write(f'{os.getpid()}\\n')
-        os.execve('/bin/sleep', ['sleep', '1000'], {})
-    os._exit(0)
-time.sleep(1000)
-";
-
-fn unpleasant() -> Scenario {
-    need_python();
-    Scenario::new(UNPLEASANT).file("escape.py", ESCAPE)
-}
-
-/// Waits until all are there, and gives the one that no variable and no group tells.
-fn wait_for_all(run: &Running) -> i32 {
-    run.wait_for_file("deaf");
-    run.wait_for_file("background");
-    run.wait_for_file("escaped").trim().parse().unwrap()
-}
-
-#[track_caller]
-fn wait_until_gone(pid: i32) {
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(2);
-    // A number that somebody else has got meanwhile is not the one that escaped.
-    let is_it = || {
-        is_alive(pid)
-            && std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"sleep\x001000\0")
-    };
-    while is_it() {
-        assert!(std::time::Instant::now() < until, "process {pid} outlives the run");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
-#[rstest]
-#[case::engine(Signal::SIGKILL)]
-#[case::polite(Signal::SIGTERM)]
-fn nothing_is_left_of_a_run_that_is_ended(#[case] signal: Signal) {
-    let pipeline = format!("{UNPLEASANT}\ndefaults: {{stop: {{grace: 200ms}}}}");
-    let run = Scenario::new(pipeline).file("escape.py", ESCAPE).start();
-    let escaped = wait_for_all(&run);
-    run.signal(signal);
-    drop(run.finish());
-    wait_until_gone(escaped);
-}
-
-#[test]
-fn nothing_is_left_wherever_the_engine_is_killed() {
-    for round in 0..20 {
-        let run = unpleasant().start();
-        // From the very start to the middle of the work, and at once after the condition, or a little later.
-        let mut escaped = None;
-        match round % 5 {
-            0 => {}
-            1 => drop(run.wait_for_event("run_started")),
-            2 => drop(run.wait_for_event("worker_started")),
-            3 => drop(run.wait_for_event_of("worker_ended", "each/0")),
-            _ => escaped = Some(wait_for_all(&run)),
-        }
-        std::thread::sleep(std::time::Duration::from_micros(fastrand::u64(..5000)));
-        run.signal(Signal::SIGKILL);
-        drop(run.finish());
-        if let Some(escaped) = escaped {
-            wait_until_gone(escaped);
-        }
-    }
-}
-
-#[test]
-fn a_run_whose_launcher_is_killed_ends_with_a_clear_error_and_nothing_is_left() {
-    let run = unpleasant().start();
-    let escaped = wait_for_all(&run);
-    let launcher = run.launcher_pid();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(launcher), Signal::SIGKILL).unwrap();
-    run.finish().ended(1).said(["the launcher process was killed"]);
-    wait_until_gone(escaped);
-}
-
-#[test]
-fn a_run_whose_launcher_and_engine_are_killed_leaves_no_worker() {
-    let pipeline =
-        "stages: {deaf: {command: \"trap '' TERM; echo up; while :; do sleep 0.1; done\", pool: 3}}";
-    let run = Scenario::new(pipeline).start();
-    run.wait_for_lines(3);
-    let launcher = run.launcher_pid();
-    run.signal(Signal::SIGSTOP);
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(launcher), Signal::SIGKILL).unwrap();
-    run.signal(Signal::SIGKILL);
-    drop(run.finish());
-}
+use support::{Scenario, Signal, children, is_alive, need_python};
 
 #[test]
 fn a_worker_has_ended_when_its_whole_group_has() {
@@ -132,17 +18,6 @@ fn a_worker_has_ended_when_its_whole_group_has() {
     std::fs::write(run.path("go"), "").unwrap();
     let run = run.finish().succeeded();
     assert!(run.has("member-done"));
-}
-
-#[test]
-fn a_member_that_outlives_its_leader_is_stopped_with_the_stage() {
-    let pipeline = "
-        stages: {work: {command: \"(trap '' TERM; echo up; while :; do sleep 0.02; done) & exit 0\", stop: {grace: 200ms}}}";
-    let run = Scenario::new(pipeline).start();
-    run.wait_for_lines(1);
-    run.signal(Signal::SIGTERM);
-    let run = run.finish().ended(143);
-    assert_eq!(run.events_of("worker_killed").len(), 1);
 }
 
 #[test]
@@ -256,21 +131,12 @@ fn the_engine_reaps_every_process() {
 }
 
 #[test]
-fn a_worker_that_forks_without_end_is_ended_with_all_its_children() {
-    let pipeline = "
-        stages: {bomb: {command: 'echo up; while :; do sleep 0.05 & sleep 0.002; done'}}";
-    let run = Scenario::new(pipeline).start();
-    run.wait_for_lines(1);
-    run.signal(Signal::SIGTERM);
-    run.finish().ended(143);
-}
-
-#[test]
-fn the_launcher_is_the_only_child_of_the_engine() {
+fn the_engine_has_one_child_which_guards_the_one_that_starts_the_workers() {
     let pipeline = "stages: {work: {command: 'echo up; sleep 1000', pool: 3}}";
     let run = Scenario::new(pipeline).start();
     run.wait_for_lines(3);
-    assert_eq!(children(run.pid()), [run.launcher_pid()]);
+    assert_eq!(children(run.pid()), [run.guardian_pid()]);
+    assert_eq!(children(run.guardian_pid()), [run.launcher_pid()]);
     assert_eq!(children(run.launcher_pid()).len(), 3);
     run.signal(Signal::SIGTERM);
     run.finish().ended(143);

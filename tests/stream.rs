@@ -19,6 +19,18 @@ fn a_consumer_that_has_had_enough_ends_an_endless_producer() {
 }
 
 #[test]
+fn a_producer_that_must_be_made_to_end_when_nobody_wants_it_is_shown_as_stopped_and_has_not_failed() {
+    let pipeline = "
+        stages:
+          quiet: {command: 'echo y; sleep 1000', stop: {grace: 100ms}}
+          few: {command: [head, -n, '1']}
+        edges: [{queue: quiet -> few -> stdout}]";
+    let run = Scenario::new(pipeline).run().succeeded().wrote("y\n");
+    assert_eq!(run.stage("quiet")["exits"], serde_json::json!([[-15, 1]]));
+    assert_eq!(run.stage("quiet")["state"], "stopped");
+}
+
+#[test]
 fn an_early_end_travels_up_a_chain() {
     let pipeline = "
         stages:

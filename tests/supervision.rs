@@ -4,7 +4,7 @@ mod support;
 
 use rstest::rstest;
 use serde_json::json;
-use support::{Scenario, numbers};
+use support::{Scenario, Signal, numbers};
 
 // ---- exits
 
@@ -29,13 +29,24 @@ fn a_failing_stage_is_told_with_its_worker_and_its_exit(
 }
 
 #[test]
-fn every_exit_code_is_told_as_it_is() {
-    let pipeline = "stages: {work: {command: 'exit $1 2>/dev/null || exit {}', mode: each, on_error: skip}}\nedges: [{queue: stdin -> work}]";
-    let pipeline = pipeline.replace("exit $1 2>/dev/null || ", "");
-    let codes: String = (0..=255).map(|code| format!("{code}\n")).collect();
-    let run = Scenario::new(pipeline).stdin(codes).run().succeeded();
-    let expected: Vec<(i32, i32)> = (0..=255).map(|code| (code, 1)).collect();
-    assert_eq!(run.stage("work")["exits"], json!(expected));
+fn a_failure_that_ends_the_run_is_told_once() {
+    for progress in ["auto", "plain", "none"] {
+        let pipeline = "stages: {bad: {command: 'exit 3'}}";
+        let run = Scenario::new(pipeline).args(["--progress", progress]).run().ended(1);
+        assert_eq!(run.stderr.matches("worker `bad` exited with 3").count(), 1, "{progress}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_failure_is_told_at_once_where_the_run_goes_on() {
+    let pipeline = "
+        stages:
+          bad: {command: 'exit 3', on_failure: continue}
+          other: {command: 'while [ ! -e go ]; do sleep 0.02; done'}";
+    let run = Scenario::new(pipeline).start();
+    run.wait_for_message("stage `bad` failed: worker `bad` exited with 3");
+    std::fs::write(run.path("go"), "").unwrap();
+    run.finish().ended(1);
 }
 
 #[test]
@@ -317,91 +328,7 @@ fn a_worker_over_its_processor_time_is_killed_by_the_kernel() {
     Scenario::new(pipeline).run().ended(1).said(["stage `busy`", "was killed by"]);
 }
 
-// ---- deaths under fire
-
-/// A worker that copies lines, and at some of them kills one of the pool, itself perhaps. Who is moved from `alive` to
-/// `dead` is killed by whoever moved it, once.
-const COPY_AND_KILL: &str = r#"
-echo > alive/$$
-while read -r line; do
-    echo $line
-    if [ $((line % 97)) = 0 ] && mkdir killed-$line 2>/dev/null; then
-        victim=$(ls alive | shuf -n 1)
-        mv alive/$victim dead/ 2>/dev/null && kill -9 $victim
-    fi
-done
-rm -f alive/$$
-"#;
-
-#[rstest]
-#[case::unordered(false)]
-#[case::ordered(true)]
-fn every_result_of_a_map_stage_comes_once_whoever_is_killed(#[case] ordered: bool) {
-    let pipeline = format!(
-        "
-        stages:
-          work:
-            mode: map
-            pool: 4
-            ordered: {ordered}
-            restart: {{policy: on-failure, max: 1000, backoff: {{initial: 1ms, max: 5ms}}}}
-            command: [sh, work.sh]
-        edges: [{{queue: stdin -> work -> stdout}}]"
-    );
-    let scenario = Scenario::new(pipeline).file("work.sh", COPY_AND_KILL).stdin(numbers(5000));
-    for folder in ["alive", "dead"] {
-        std::fs::create_dir(scenario.path(folder)).unwrap();
-    }
-    let run = scenario.run().succeeded();
-    let run = if ordered { run.wrote(numbers(5000)) } else { run.wrote_lines(1..=5000) };
-    let edge = run.edge("stdin -> work");
-    assert_eq!((&edge["delivered"], &edge["failed"]), (&json!(5000), &json!(0)));
-    assert!(run.stage("work")["restarts"].as_u64().unwrap() > 0, "nobody was killed");
-}
-
-#[rstest]
-#[case::unordered(false)]
-#[case::ordered(true)]
-fn every_result_of_an_each_stage_comes_once_whoever_is_killed(#[case] ordered: bool) {
-    let pipeline = format!(
-        "
-        stages:
-          work:
-            mode: each
-            pool: 3
-            ordered: {ordered}
-            command: 'echo {{}}; n={{}}; if [ $((n % 5)) = 0 ] && [ $MPFLOW_ATTEMPT -le 2 ]; then kill -9 $$; fi; echo {{}}-end'
-        edges: [{{queue: stdin -> work -> stdout}}]"
-    );
-    let run = Scenario::new(pipeline).stdin(numbers(200)).run().succeeded();
-    let expected: String = (1..=200).map(|number| format!("{number}\n{number}-end\n")).collect();
-    let run = if ordered { run.wrote(expected) } else { run.wrote_lines(expected.lines()) };
-    assert_eq!(run.stage("work")["retried"], 80);
-}
-
-#[test]
-fn a_record_that_kills_every_worker_fails_after_three_attempts_and_the_pool_lives() {
-    let pipeline = "
-        stages:
-          work:
-            mode: map
-            pool: 3
-            command: 'while read -r line; do case $line in *00) kill -9 $$;; esac; echo $line; done'
-          failed: {command: cat, stdout: failed.txt}
-        edges:
-          - queue: stdin -> work -> stdout
-          - queue: work.failed -> failed";
-    let run = Scenario::new(pipeline).stdin(numbers(2000)).run().succeeded();
-    let failed: Vec<support::Value> =
-        run.read("failed.txt").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(failed.len(), 20);
-    for document in &failed {
-        assert!(document["record"].as_str().unwrap().ends_with("00"), "{document}");
-        assert_eq!((&document["attempts"], &document["exit"]), (&json!(3), &json!(-9)));
-    }
-    assert_eq!(run.edge("stdin -> work")["failed"], 20);
-    run.wrote_lines((1..=2000).filter(|number| number % 100 != 0));
-}
+// ---- deaths
 
 #[test]
 fn a_worker_that_can_do_nothing_does_not_start_for_ever() {
@@ -423,4 +350,30 @@ fn a_worker_may_say_that_it_is_ready_before_the_run_knows_that_it_runs() {
     let wanted = names.join(": ready, ");
     let job = format!("  job: {{command: echo done, depends_on: {{{wanted}: ready}}}}\n");
     Scenario::new(format!("stages:\n{stages}{job}")).run().succeeded().wrote("done\n");
+}
+
+/// Answers all that it gets, and does not end then.
+const LINGERING: &str = "while read -r x; do echo $x; done; echo up > idle; while :; do sleep 0.02; done";
+
+#[test]
+fn a_map_worker_that_is_killed_after_its_work_was_done_fails_nothing() {
+    let pipeline = format!(
+        "stages: {{work: {{command: '{LINGERING}', mode: map}}}}\nedges: [{{queue: stdin -> work -> stdout}}]"
+    );
+    let run = Scenario::new(pipeline).stdin(numbers(100)).start();
+    run.wait_for_file("idle");
+    let pid = run.wait_for_event("worker_started")["pid"].as_i64().unwrap() as i32;
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let run = run.finish().succeeded().wrote(numbers(100));
+    assert_eq!(run.stage("work")["exits"], json!([[-9, 1]]));
+    run.said(["worker `work` was killed by SIGKILL (-9), after its work was done"]);
+}
+
+#[test]
+fn a_map_worker_that_ends_badly_by_itself_after_its_work_was_done_fails_its_stage() {
+    let pipeline = "
+        stages: {work: {command: 'cat; exit 3', mode: map}}
+        edges: [{queue: stdin -> work -> stdout}]";
+    let run = Scenario::new(pipeline).stdin(numbers(100)).run().ended(1).wrote(numbers(100));
+    assert_eq!(run.failure()["reason"], "worker `work` exited with 3");
 }

@@ -20,9 +20,14 @@ const MOST_WIDTH: usize = 110;
 
 /// Shows what is to be said about a pipeline that was read, and gives it back if it is right.
 pub(super) fn loaded(read: Result<Loaded, Diagnostics>) -> Option<Loaded> {
-    let shown = read.as_ref().map_or_else(|wrong| wrong, |loaded| &loaded.warnings);
-    diagnostics(shown);
-    read.ok()
+    let loaded = right(read)?;
+    diagnostics(&loaded.warnings);
+    Some(loaded)
+}
+
+/// Shows what is wrong with a pipeline that was read; if nothing is, gives it back with its warnings unsaid.
+pub(super) fn right(read: Result<Loaded, Diagnostics>) -> Option<Loaded> {
+    read.inspect_err(diagnostics).ok()
 }
 
 /// Shows all that is to be said about a pipeline, each thing at its place in the file, and counts them at the end.

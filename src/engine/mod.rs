@@ -14,10 +14,12 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::event::Event;
 use crate::graph::Plan;
+use crate::model::Body;
 use crate::process::Launcher;
 use crate::report::{Report, Snapshot};
 use crate::runtime::run::{Control, RunLoop};
 use crate::runtime::supervisor::Level;
+use crate::sdk;
 
 /// Whether [`init`] has run in this process.
 static IS_INITIALISED: AtomicBool = AtomicBool::new(false);
@@ -33,9 +35,10 @@ pub fn init() {
     IS_INITIALISED.store(true, Ordering::Release);
 }
 
-/// Makes this process the parent of what a run leaves behind when its launcher is killed, so that it finds all of that
-/// and ends it. For programs that start no processes of their own, as `mpflow` itself is: in others it would end
-/// theirs too.
+/// Makes this process the parent of what a run leaves behind when both its launcher and the launcher's guardian are
+/// killed, so that it finds all of that and ends it; without this it finds what has the run's id in its
+/// environment. For programs that start no processes of their own, as `mpflow` itself is: in others it would
+/// end theirs too.
 ///
 /// # Errors
 ///
@@ -62,6 +65,11 @@ pub enum StartError {
     /// [`init`] was not called at the start of `main`.
     #[error("the engine was not initialised: call `mpflow::init()` first thing in `main`")]
     NotInitialised,
+    /// The Python package that workers of Python stages run could not be written to any folder of the user's.
+    #[error(
+        "cannot write the Python package of the workers: neither to the user's cache nor among the temporary files"
+    )]
+    Sdk(#[source] io::Error),
     /// The launcher process, or what the run's thread waits on, could not be made.
     #[error("cannot start the run")]
     System(#[from] io::Error),
@@ -85,6 +93,9 @@ impl Run {
     pub fn start(plan: Plan) -> Result<Self, StartError> {
         if !IS_INITIALISED.load(Ordering::Acquire) {
             return Err(StartError::NotInitialised);
+        }
+        if plan.stages.iter().any(|stage| matches!(stage.stage.body, Body::Python(_))) {
+            sdk::install().map_err(StartError::Sdk)?;
         }
         let id = uuid::Uuid::now_v7().to_string();
         let wake = Arc::new(
@@ -128,7 +139,8 @@ impl Run {
         self.ask(Control::Stop(level));
     }
 
-    /// Stops (`true`) or continues (`false`) all workers, as SIGTSTP and SIGCONT do. Returns when they were sent.
+    /// Stops (`true`) or continues (`false`) all workers, as SIGTSTP and SIGCONT do. Returns when they were sent. All
+    /// deadlines of the run stand still meanwhile, and nothing is started. [`Run::stop`] continues them too.
     pub fn pause(&self, paused: bool) {
         let (done, is_done) = bounded(1);
         if self.ask(Control::Pause(paused, done)) {

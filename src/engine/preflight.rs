@@ -61,13 +61,23 @@ fn of_stage(stage: &StagePlan) -> Vec<Problem> {
             .help("write it in the syntax of the `regex` crate: like Perl's, without look-around"),
         );
     }
-    if matches!(stage.stage.body, Body::Command(_))
-        && let Err(reason) = check_stage(stage)
-    {
+    if let Err(reason) = check_stage(stage) {
+        let (what, key, help) = match &stage.stage.body {
+            Body::Command(_) => {
+                ("command", "command", "install the program, add its folder to PATH, or write its path")
+            }
+            Body::Python(_) if stage.stage.python_executable.is_some() => {
+                ("interpreter", "python_executable", "name a Python 3.9 or later, or remove the key")
+            }
+            Body::Python(_) => {
+                ("interpreter", "python", "install Python 3.9 or later, or name one by `python_executable`")
+            }
+            Body::Function(_) => ("function", "function", "register the function in the program"),
+        };
         problems.push(
-            Problem::error("mpflow::missing_program", format!("the command of `{name}` cannot be run"))
-                .at(Place::StageKey(name.clone(), "command"), reason)
-                .help("install the program, add its folder to PATH, or write its path"),
+            Problem::error("mpflow::missing_program", format!("the {what} of `{name}` cannot be run"))
+                .at(Place::StageKey(name.clone(), key), reason)
+                .help(help),
         );
     }
     problems

@@ -2,15 +2,15 @@
 
 use crate::explanation::{Machine, Memory, Need, NeedPart, Resource};
 use crate::graph::{Plan, StagePlan};
-use crate::model::{Mode, ProbeKind, Redirect};
+use crate::model::{Body, Mode, ProbeKind, Redirect};
 use crate::runtime::run::{LARGEST_PIPE, MOST_SUCCESSORS, ONE_PAGE, may_have_successors};
 
 /// Descriptors that a run needs besides those of its workers: standard ones, epoll, the launcher's socket, files of
 /// the program around it.
 const BASE_DESCRIPTORS: u64 = 32;
 
-/// The engine and its launcher.
-const OWN_PROCESSES: u64 = 2;
+/// The engine, its launcher and the launcher's guardian.
+const OWN_PROCESSES: u64 = 3;
 
 /// Pages of a pipe that nobody has resized, pipe(7).
 const DEFAULT_PAGES: u64 = 16;
@@ -58,10 +58,23 @@ fn by_worker<'a>(
 
 /// The engine's own ends of a worker's streams.
 fn ends_of_a_worker(stage: &StagePlan) -> u64 {
-    let outputs = stage.outputs.iter().filter(|port| port.name != "failed").count();
+    let outputs = pipes_out(stage);
     let is_notified = stage.stage.ready.as_ref().is_some_and(|probe| probe.kind == ProbeKind::Notify);
-    // One for standard error, where no edge takes it.
-    (stage.inputs.len() + outputs + 1 + usize::from(is_notified)) as u64
+    // One for standard error, where no edge takes it; a function has a control connection besides.
+    (stage.inputs.len() + outputs + 1 + usize::from(is_notified) + usize::from(is_function(stage))) as u64
+}
+
+/// Pipes that one worker writes records to. The results of a `map` function all travel in one.
+fn pipes_out(stage: &StagePlan) -> usize {
+    let outputs = stage.outputs.iter().filter(|port| port.name != "failed");
+    match is_function(stage) && stage.stage.mode == Mode::Map {
+        true => 1 + outputs.filter(|port| port.name == "stderr").count(),
+        false => outputs.count(),
+    }
+}
+
+fn is_function(stage: &StagePlan) -> bool {
+    !matches!(stage.stage.body, Body::Command(_))
 }
 
 /// The engine's own ends of the streams of processes that wait to take the place of others.
@@ -132,7 +145,7 @@ fn pages(plan: &Plan, count: impl Fn(Pages) -> u64) -> Vec<NeedPart> {
             (true, false) => Pages { at_start: DEFAULT_PAGES, at_most: large },
             (false, _) => Pages { at_start: DEFAULT_PAGES, at_most: DEFAULT_PAGES },
         };
-        let outputs = stage.outputs.iter().filter(|port| port.name != "failed").count() as u64;
+        let outputs = pipes_out(stage) as u64;
         let logs = u64::from(has_log(stage));
         inputs * count(input)
             + outputs * count(Pages { at_start: DEFAULT_PAGES, at_most: large })

@@ -4,7 +4,7 @@ use super::check::{self, formats};
 use super::dag::Dag;
 use super::plan::{PipePlan, Plan, PortPlan, PortRef, QueuePlan, StagePlan};
 use super::resolve::{Direction, End, Link, Net};
-use crate::model::{Format, Pipeline, Problem, QueueOptions, STDIN, STDOUT, Severity};
+use crate::model::{Body, Format, Mode, Pipeline, Problem, QueueOptions, STDIN, STDOUT, Severity};
 
 /// A plan, and what is worth knowing about it before it runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,9 +33,15 @@ pub fn plan(pipeline: &Pipeline) -> Result<Planned, Vec<Problem>> {
 
 /// The plan of a pipeline in which nothing is wrong.
 fn build(net: &Net<'_>, formats: &[Format]) -> Plan {
-    let stage = |stage: &_| StagePlan { stage: Clone::clone(stage), inputs: Vec::new(), outputs: Vec::new() };
+    let stage = |stage: &_| StagePlan {
+        stage: Clone::clone(stage),
+        is_called_once: false,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+    };
     let mut plan = Plan {
         name: net.pipeline.name.clone(),
+        dir: net.pipeline.dir.clone(),
         stop: net.pipeline.stop,
         stages: net.pipeline.stages.iter().map(stage).collect(),
         queues: Vec::new(),
@@ -57,7 +63,17 @@ fn build(net: &Net<'_>, formats: &[Format]) -> Plan {
     }
     add_implicit_outputs(net, &mut plan);
     settle_formats(&mut plan);
+    plan.stages.iter_mut().for_each(settle_mode);
     plan
+}
+
+/// A function that nothing feeds has no records to be leased: it is called once, and makes a stream.
+fn settle_mode(plan: &mut StagePlan) {
+    let is_fed = plan.inputs.iter().any(|port| port.name == STDIN);
+    if !is_fed && !matches!(plan.stage.body, Body::Command(_)) {
+        plan.is_called_once = plan.stage.mode == Mode::Map;
+        plan.stage.mode = Mode::Stream;
+    }
 }
 
 fn order(net: &Net<'_>) -> Vec<usize> {

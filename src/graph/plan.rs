@@ -1,5 +1,7 @@
 //! What is to be run: the pipeline with every name resolved, every default chosen and nothing left to check.
 
+use std::path::PathBuf;
+
 use crate::model::{Format, QueueOptions, Stage, StopPolicy};
 
 /// A checked pipeline, ready to run. Stages, queues and pipes are named by their position.
@@ -7,6 +9,8 @@ use crate::model::{Format, QueueOptions, Stage, StopPolicy};
 pub struct Plan {
     /// The pipeline's name.
     pub name: String,
+    /// The pipeline's folder, absolute: where Python looks for modules first.
+    pub dir: PathBuf,
     /// How the run as a whole is ended.
     pub stop: StopPolicy,
     /// In the order of the document.
@@ -27,6 +31,9 @@ pub struct StagePlan {
     pub stage: Stage,
     /// The ports that queues lead into; `stdin` first, then the user's own in the order of the document.
     pub inputs: Vec<PortPlan>,
+    /// A function in `map` mode that nothing feeds: it is called once, and its mode here is `stream`, since no record of
+    /// it is leased.
+    pub is_called_once: bool,
     /// The ports that queues lead out of; in the order of the document, implicit ones last.
     pub outputs: Vec<PortPlan>,
 }

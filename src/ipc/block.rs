@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::Framing;
+use super::cutter::WORTH_SHARING_BYTES;
+use super::{Framing, Pins, chunk};
 
 /// Whole records of one producer, in its order. Bytes are shared, never copied.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,14 +14,21 @@ pub(crate) struct Block {
     pub(crate) records: u64,
     /// The last record lacks its end. Whoever writes something after it writes the end first.
     pub(crate) is_open: bool,
+    /// Shared memory that its records lie in.
+    pub(crate) pins: Pins,
 }
 
 impl Block {
+    /// These records, all with their ends.
+    pub(crate) fn new(data: Bytes, records: u64) -> Self {
+        Self { data, records, is_open: false, pins: Pins::default() }
+    }
+
     /// All of `data` as a block.
     pub(crate) fn whole(data: Bytes, framing: Framing) -> Self {
         let (length, records) = framing.whole(&data);
         let is_open = length < data.len();
-        Self { records: records + u64::from(is_open), is_open, data }
+        Self { records: records + u64::from(is_open), is_open, ..Self::new(data, 0) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -31,17 +39,59 @@ impl Block {
         self.data.len()
     }
 
+    /// Bytes that it holds, those of shared memory counted: what bounds are about.
+    pub(crate) fn cost(&self) -> u64 {
+        self.data.len() as u64 + self.pins.bytes()
+    }
+
     /// Takes records off the front: at most so many bytes and records, but one record in any case.
     pub(crate) fn take_front(&mut self, framing: Framing, max_bytes: usize, max_records: u64) -> Self {
         if self.data.len() <= max_bytes && self.records <= max_records {
             return std::mem::take(self);
+        }
+        if framing == Framing::Chunks {
+            return self.take_chunks(max_bytes, max_records);
         }
         let (length, records) = framing.front(&self.data, max_bytes, max_records);
         if length == self.data.len() {
             return std::mem::take(self);
         }
         self.records -= records;
-        Self { data: self.data.split_to(length), records, is_open: false }
+        Self::new(self.data.split_to(length), records)
+    }
+
+    /// Whole chunks as far as they fit, and where not even the first does, a part of it. That is a copy of the whole
+    /// chunk, so it is only split when a worker is to get few records.
+    fn take_chunks(&mut self, max_bytes: usize, max_records: u64) -> Self {
+        let framing = Framing::Chunks;
+        let first = framing.first(&self.data);
+        let (length, records) = framing.front(&self.data, max_bytes.max(first), max_records);
+        if records <= max_records && length > 0 {
+            if length == self.data.len() {
+                return std::mem::take(self);
+            }
+            self.records -= records;
+            return Self { pins: self.pins.clone(), ..Self::new(self.data.split_to(length), records) };
+        }
+        let part = u32::try_from(max_records.max(1)).unwrap_or(u32::MAX);
+        let Some((front, rest)) = chunk::split(&self.data[..first], part) else {
+            return std::mem::take(self);
+        };
+        self.records -= u64::from(part);
+        self.data = match first == self.data.len() {
+            true => rest,
+            false => [&rest, &self.data[first..]].concat().into(),
+        };
+        Self { pins: self.pins.clone(), ..Self::new(front, part.into()) }
+    }
+
+    /// The same for whoever keeps it longer than the read that it is a part of: a small part is copied, so that a few
+    /// bytes never hold a large buffer.
+    pub(crate) fn kept(mut self) -> Self {
+        if self.data.len() < WORTH_SHARING_BYTES {
+            self.data = Bytes::copy_from_slice(&self.data);
+        }
+        self
     }
 
     /// Takes so many records off the front.

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use bytes::Bytes;
 
 use super::buffer::BUFFER_BYTES;
+use super::chunk::{CHUNK_HEADER_BYTES, ChunkHeader};
 use super::framing::frame_bytes;
 use super::{Block, Buffers, Framing};
 
@@ -93,7 +94,7 @@ impl Cutter {
             buffers.put(buffer);
             copy
         };
-        Ok(self.check(Block { data, records, is_open: false }, read))
+        Ok(self.check(Block::new(data, records), read))
     }
 
     /// Reads on in the middle of a long record, without copying what is there already.
@@ -116,7 +117,7 @@ impl Cutter {
                 // The room for the read is not what a queue is to hold for a record that has just outgrown a copy.
                 whole.shrink_to_fit();
             }
-            block = Block { data: Bytes::from(whole), records, is_open: false };
+            block = Block::new(Bytes::from(whole), records);
         }
         Ok(self.check(block, read))
     }
@@ -128,7 +129,7 @@ impl Cutter {
                 (0, _) => (0, 0),
                 (end, records) => (known + end, records),
             },
-            Framing::Length => self.framing.whole(bytes),
+            Framing::Length | Framing::Chunks => self.framing.whole(bytes),
         }
     }
 
@@ -137,6 +138,10 @@ impl Cutter {
             Framing::Length => {
                 frame_bytes(&self.tail).unwrap_or(0).saturating_sub(super::framing::LENGTH_BYTES)
             }
+            // Records that are coded together share its bytes, as far as anybody can tell.
+            Framing::Chunks => ChunkHeader::read(&self.tail).map_or(0, |header| {
+                header.bytes.saturating_sub(CHUNK_HEADER_BYTES) / header.records.max(1) as usize
+            }),
             Framing::EndedBy(_) => self.tail.len(),
         };
         let too_long =
@@ -148,7 +153,8 @@ impl Cutter {
         if block.len() as u64 > self.max_record {
             for record in self.framing.records(&block.data) {
                 let body = self.framing.body(record);
-                if body.len() as u64 > self.max_record {
+                let records = self.framing.count_in(record);
+                if body.len() as u64 / records.max(1) > self.max_record {
                     return Err(too_long(body.len() as u64, body));
                 }
             }
@@ -160,7 +166,7 @@ impl Cutter {
         let tail = std::mem::take(&mut self.tail);
         let block = match tail.is_empty() {
             true => Block::default(),
-            false => Block { data: Bytes::from(tail), records: 1, is_open: true },
+            false => Block { is_open: true, ..Block::new(Bytes::from(tail), 1) },
         };
         Cut::End { block }
     }

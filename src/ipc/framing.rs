@@ -2,6 +2,7 @@
 
 use memchr::{memchr, memchr_iter, memrchr};
 
+use super::chunk::{CHUNK_HEADER_BYTES, ChunkHeader};
 use crate::model::Format;
 
 /// How a stream of bytes is cut into records. A record's *body* is what lies between the marks.
@@ -11,6 +12,9 @@ pub(crate) enum Framing {
     EndedBy(u8),
     /// Each record is preceded by its length, 4 bytes, little-endian.
     Length,
+    /// Records are coded together, in chunks that say how many they hold. What is cut, walked and measured here is a
+    /// chunk; [`Block::take_front`](super::Block::take_front) splits one.
+    Chunks,
 }
 
 /// Bytes of a length.
@@ -22,7 +26,8 @@ impl Framing {
         match format {
             Format::Lines | Format::Json => Self::EndedBy(b'\n'),
             Format::Nul => Self::EndedBy(0),
-            Format::Frames | Format::Msgpack | Format::Pickle => Self::Length,
+            Format::Frames => Self::Length,
+            Format::Msgpack | Format::Pickle => Self::Chunks,
         }
     }
 
@@ -33,7 +38,7 @@ impl Framing {
                 Some(last) => (last + 1, count(end, &bytes[..=last])),
                 None => (0, 0),
             },
-            Self::Length => self.at_most(bytes, usize::MAX, u64::MAX),
+            Self::Length | Self::Chunks => self.at_most(bytes, usize::MAX, u64::MAX),
         }
     }
 
@@ -42,7 +47,7 @@ impl Framing {
     ///
     /// A last record without its end counts as whole: the caller knows that nothing follows.
     pub(crate) fn front(self, bytes: &[u8], max_bytes: usize, max_records: u64) -> (usize, u64) {
-        if max_records == 1 && !bytes.is_empty() {
+        if max_records == 1 && !bytes.is_empty() && self != Self::Chunks {
             // Whatever follows it need not be looked at.
             return (self.first(bytes), 1);
         }
@@ -50,7 +55,27 @@ impl Framing {
         if records > 0 || bytes.is_empty() {
             return (length, records);
         }
-        (self.first(bytes), 1)
+        let first = self.first(bytes);
+        (first, self.count_in(&bytes[..first]))
+    }
+
+    /// Records of one record's place: one, but in a chunk.
+    pub(crate) fn count_in(self, place: &[u8]) -> u64 {
+        match self {
+            Self::EndedBy(_) | Self::Length => 1,
+            Self::Chunks => ChunkHeader::read(place).map_or(1, |header| header.records.into()),
+        }
+    }
+
+    /// How many records begin before `bytes` bytes of a block: all of a chunk that does.
+    pub(crate) fn begun_before(self, block: &[u8], bytes: usize) -> u64 {
+        let mut at = 0;
+        let begun = self.records(block).take_while(|record| {
+            let start = at;
+            at += record.len();
+            start < bytes
+        });
+        begun.map(|place| self.count_in(place)).sum()
     }
 
     fn at_most(self, bytes: &[u8], max_bytes: usize, max_records: u64) -> (usize, u64) {
@@ -75,6 +100,18 @@ impl Framing {
                 }
                 (length, records)
             }
+            Self::Chunks => {
+                let (mut length, mut records) = (0, 0);
+                while let Some(header) = ChunkHeader::read(&within[length..]) {
+                    let holds = u64::from(header.records);
+                    if header.bytes > within.len() - length || holds > max_records - records {
+                        break;
+                    }
+                    length += header.bytes;
+                    records += holds;
+                }
+                (length, records)
+            }
         }
     }
 
@@ -82,7 +119,9 @@ impl Framing {
     pub(crate) fn first(self, bytes: &[u8]) -> usize {
         match self {
             Self::EndedBy(end) => memchr(end, bytes).map_or(bytes.len(), |last| last + 1),
-            Self::Length => frame_bytes(bytes).map_or(bytes.len(), |size| size.min(bytes.len())),
+            Self::Length | Self::Chunks => {
+                frame_bytes(bytes).map_or(bytes.len(), |size| size.min(bytes.len()))
+            }
         }
     }
 
@@ -91,6 +130,7 @@ impl Framing {
         match self {
             Self::EndedBy(end) => record.strip_suffix(&[end]).unwrap_or(record),
             Self::Length => record.get(LENGTH_BYTES..).unwrap_or(&[]),
+            Self::Chunks => record.get(CHUNK_HEADER_BYTES..).unwrap_or(&[]),
         }
     }
 
@@ -110,7 +150,7 @@ impl Framing {
     pub(crate) fn end(self) -> Option<u8> {
         match self {
             Self::EndedBy(end) => Some(end),
-            Self::Length => None,
+            Self::Length | Self::Chunks => None,
         }
     }
 
@@ -119,7 +159,7 @@ impl Framing {
     pub(crate) fn may_end_in(self, rest: &[u8]) -> bool {
         match self {
             Self::EndedBy(_) => true,
-            Self::Length => rest.is_empty(),
+            Self::Length | Self::Chunks => rest.is_empty(),
         }
     }
 }

@@ -5,12 +5,21 @@
 
 mod block;
 mod buffer;
+mod chunk;
 mod cutter;
 mod framing;
 mod key;
+mod pin;
+mod talk;
 
 pub(crate) use block::Block;
 pub(crate) use buffer::{BUFFER_BYTES, Buffers, KEPT as KEPT_BUFFERS};
+pub(crate) use chunk::{ChunkHeader, rename_segments, segments_of};
 pub(crate) use cutter::{Cut, Cutter, Oversize, SHORT_TAIL_BYTES, WORTH_SHARING_BYTES};
 pub(crate) use framing::Framing;
 pub(crate) use key::key_of;
+pub(crate) use pin::{Pins, Released};
+pub(crate) use talk::{
+    ANSWER_OVERHEAD_BYTES, Answer, Breach, Broken, Failed, PROTOCOL, Ready, Said, Say, check_chunks,
+    records_header,
+};

@@ -16,6 +16,11 @@ impl Places {
         self.spans.insert(place, span);
     }
 
+    /// Whether the document says this place itself.
+    pub(super) fn has(&self, place: &Place) -> bool {
+        self.spans.contains_key(place)
+    }
+
     /// The span of a place; where the document does not say such a key, that of what would hold it.
     pub(super) fn find(&self, place: &Place) -> Option<Span> {
         if let Some(span) = self.spans.get(place) {

@@ -128,11 +128,13 @@ impl fmt::Display for Signal {
     }
 }
 
-/// What a process, and those of its children that it waited for, used.
+/// What a process, and those of its children that it waited for, used, and what it left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Processor time, user and system together.
     pub cpu: Duration,
     /// Peak resident memory in bytes.
     pub peak_memory_bytes: u64,
+    /// The signal that killed it had the kernel write a core dump.
+    pub core_dumped: bool,
 }

@@ -62,7 +62,12 @@ mod tests {
     #[test]
     fn every_event_is_one_flat_line() {
         let worker = WorkerId { stage: "square".into(), worker: "square/2".into(), rank: 2, generation: 1 };
-        let exit = ExitReport { exit: -9, cpu: Duration::from_millis(5), peak_memory_bytes: 4096 };
+        let exit = ExitReport {
+            exit: -9,
+            cpu: Duration::from_millis(5),
+            peak_memory_bytes: 4096,
+            core_dumped: false,
+        };
         let kinds = [
             EventKind::WorkerEnded { worker, exit, success: false, pid: 77 },
             EventKind::Log { worker: "square/2".into(), line: "two\nlines".into() },

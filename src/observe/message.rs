@@ -105,6 +105,7 @@ impl Messages {
             EventKind::StageFailed { stage, reason, .. } => {
                 (Colour::Red, format!("stage `{stage}` failed: {reason}"))
             }
+            EventKind::LauncherLost { reason } => (Colour::Red, reason.clone()),
             // A worker's end needs no line of its own: a bad one is followed by what comes of it.
             _ => return None,
         };

@@ -200,15 +200,11 @@ fn verdict(report: &Report, look: Look) -> Vec<String> {
     }
 }
 
-/// `failed: stage `x`: why`, and the last that its worker said.
+/// `failed: stage `x`: why`, and the last that its worker said; or why where it was no stage.
 fn failure_lines(failure: &Failure, look: Look) -> Vec<String> {
-    let mut lines = vec![format!(
-        "{} stage `{}`: {}",
-        look.paint(Colour::Red, "failed:"),
-        failure.stage,
-        block(&failure.reason)
-    )];
-    let name = failure.worker.as_deref().unwrap_or(&failure.stage);
+    let stage = failure.stage.as_ref().map(|stage| format!("stage `{stage}`: ")).unwrap_or_default();
+    let mut lines = vec![format!("{} {stage}{}", look.paint(Colour::Red, "failed:"), block(&failure.reason))];
+    let name = failure.worker.as_deref().or(failure.stage.as_deref()).unwrap_or_default();
     let prefix = look.paint(Look::name_colour(name), &format!("{name} |"));
     lines.extend(failure.stderr.iter().map(|line| format!("    {prefix} {}", for_terminal(line))));
     lines
@@ -284,7 +280,8 @@ mod tests {
             EdgeReport { failed: 2, dropped: 1, discarded, ..edge("numbers -> square", 1_000_000, 998_999) };
         report.outcome = Outcome::Failed {
             failures: vec![Failure {
-                stage: "square".to_owned(),
+                problem: None,
+                stage: Some("square".to_owned()),
                 worker: Some("square/2".to_owned()),
                 exit: Some(-9),
                 reason: "worker `square/2` exited with -9 (SIGKILL)".to_owned(),

@@ -1,19 +1,22 @@
 //! The engine's side of the launcher.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use super::launcher::LAUNCHER_NAME;
-use super::protocol::{Answer, MAX_MESSAGE_BYTES, REVOKE, SIGNAL, START_IN_FILE, StartFailure, StartRequest};
+use super::protocol::{
+    ADOPT, Answer, MAX_MESSAGE_BYTES, REVOKE, SIGNAL, START_IN_FILE, StartFailure, StartRequest,
+};
 use crate::model::{Exit, Signal, Usage};
-use crate::sys::message;
+use crate::sys::message::{self, Received};
 
 /// What the launcher tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +32,8 @@ pub(crate) enum Notification {
     /// It was to take another's place, and was not started: that one did not end well, or was gone already, or it was
     /// asked for.
     Revoked { id: u64 },
-    /// The launcher is gone, and the kernel has killed the workers with it.
+    /// The launcher is gone. The kernel has killed the workers with it, and its guardian the rest, unless that was killed
+    /// as well.
     Lost,
 }
 
@@ -41,9 +45,12 @@ struct Unsent {
 
 /// The process that starts, signals and reaps workers. Dropping it kills them all.
 pub(crate) struct Launcher {
+    /// The guardian, which is the launcher's parent.
     process: Child,
     socket: OwnedFd,
     unsent: VecDeque<Unsent>,
+    /// The kernel was short of something for the first of them, and does not say when it has it again.
+    is_refused: bool,
     buffer: Vec<u8>,
 }
 
@@ -62,7 +69,13 @@ impl Launcher {
             .spawn();
         mask.thread_set_mask()?;
         let process = process?;
-        Ok(Self { process, socket: ours, unsent: VecDeque::new(), buffer: vec![0; MAX_MESSAGE_BYTES] })
+        Ok(Self {
+            process,
+            socket: ours,
+            unsent: VecDeque::new(),
+            is_refused: false,
+            buffer: vec![0; MAX_MESSAGE_BYTES],
+        })
     }
 
     /// To wait on: readable when it has something to tell, writable when it takes what it had no room for.
@@ -91,6 +104,7 @@ impl Launcher {
             io::Seek::rewind(&mut file)?;
             descriptors.push(file.into());
             bytes = vec![START_IN_FILE];
+            bytes.extend_from_slice(&request.id.to_le_bytes());
         }
         self.send(Unsent { bytes, descriptors })
     }
@@ -111,24 +125,50 @@ impl Launcher {
         self.send(Unsent { bytes, descriptors: Vec::new() })
     }
 
+    /// Asks it to take a process for this worker that a fork server has made, and left to it. Answered like a start.
+    pub(crate) fn request_adoption(&mut self, id: u64, pid: i32) -> io::Result<()> {
+        let mut bytes = vec![ADOPT];
+        bytes.extend_from_slice(&id.to_le_bytes());
+        bytes.extend_from_slice(&pid.to_le_bytes());
+        self.send(Unsent { bytes, descriptors: Vec::new() })
+    }
+
     fn send(&mut self, message: Unsent) -> io::Result<()> {
         self.unsent.push_back(message);
         self.flush()
     }
 
+    /// Whether [`Launcher::flush`] is to be tried again soon though the socket does not say so.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
     /// Sends what waits, as far as there is room.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        use nix::libc::{ENOBUFS, ENOMEM, ETOOMANYREFS};
+        self.is_refused = false;
         while let Some(next) = self.unsent.front() {
             let raw: Vec<RawFd> = next.descriptors.iter().map(AsRawFd::as_raw_fd).collect();
             match message::send(self.socket.as_fd(), &next.bytes, &raw, false) {
                 Ok(()) => drop(self.unsent.pop_front()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The launcher is gone; its end of the socket tells so when it is read.
-                Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {
+                // The launcher is gone, perhaps with requests that it had not read; its end of the socket tells so when
+                // it is read.
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                     self.unsent.clear();
                     return Ok(());
                 }
-                Err(error) => return Err(error),
+                // ETOOMANYREFS: too many descriptors of this user are on their way in sockets, unix(7). Nothing tells
+                // when that is over.
+                Err(error) if matches!(error.raw_os_error(), Some(ENOMEM | ENOBUFS | ETOOMANYREFS)) => {
+                    self.is_refused = true;
+                    return Ok(());
+                }
+                Err(error) => {
+                    // Whoever asked is told that it cannot be had, and must not get it later.
+                    self.unsent.pop_front();
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -138,8 +178,8 @@ impl Launcher {
     pub(crate) fn receive(&mut self, told: &mut Vec<Notification>) {
         loop {
             match message::receive(self.socket.as_fd(), &mut self.buffer) {
-                Ok((0, _)) => return told.push(Notification::Lost),
-                Ok((length, _)) => {
+                Ok(Received { length: 0, .. }) => return told.push(Notification::Lost),
+                Ok(Received { length, .. }) => {
                     told.extend(Answer::read_all(&self.buffer[..length]).map(|answer| match answer {
                         Answer::Started { id, pid } => Notification::Started { id, pid },
                         Answer::StartFailed { id, failure } => Notification::StartFailed { id, failure },
@@ -157,9 +197,21 @@ impl Launcher {
 }
 
 impl Launcher {
-    /// Ends it: it kills what there is, waits for that, and ends. `false`: it was killed, and has not done so.
+    /// Ends it: it kills what there is, waits for that, and ends. `false`: its guardian was killed, so that something
+    /// may be left if it was killed too.
     pub(crate) fn end(&mut self) -> bool {
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+        // The other end is closed when both are gone. What is still told is read, so that nobody waits for room.
+        loop {
+            let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut polled, PollTimeout::NONE);
+            match message::receive(self.socket.as_fd(), &mut self.buffer) {
+                Ok(Received { length: 0, .. }) => break,
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(_) => break,
+            }
+        }
         self.process.wait().is_ok_and(|status| status.success())
     }
 }

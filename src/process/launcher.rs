@@ -1,24 +1,31 @@
 //! The launcher's side: the small process that starts, signals and reaps every worker.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, kill, killpg, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as NixSignal, killpg, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
-use super::family::children;
+use super::family::parent_of;
+use super::guardian;
 use super::protocol::{
-    ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, REVOKE, Reader, SIGNAL, START, START_IN_FILE,
+    ADOPT, ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, REVOKE, Reader, SIGNAL, START, START_IN_FILE,
     StartFailure,
 };
+use super::sweep::kill_descendants;
 use crate::model::{Exit, Usage};
+use crate::sys::fork::{Fork, fork};
+use crate::sys::message::{self, Received};
 use crate::sys::reap::Children;
-use crate::sys::{descriptor, message, reap, spawn};
+use crate::sys::spawn::Step;
+use crate::sys::{descriptor, reap, spawn};
 
 /// The name that this executable is started by when it is to be the launcher.
 pub(super) const LAUNCHER_NAME: &str = "mpflow-launcher";
@@ -31,11 +38,55 @@ pub(crate) fn become_launcher_if_asked() {
     if args.next().is_none_or(|name| name != LAUNCHER_NAME) || args.next().is_some() {
         return;
     }
-    // The socket came as standard input, the one way that needs no number to be agreed upon.
-    let Some(mut launcher) = Server::new() else { std::process::exit(1) };
-    launcher.run();
-    launcher.kill_everything();
+    // What whoever started the engine left open is for workers that are to have it, and for nobody else.
+    let inherited = descriptor::inheritable();
+    let Some((socket, null)) = take_socket() else { std::process::exit(1) };
+    match fork() {
+        Ok(Fork::Parent(launcher)) => guardian::guard(launcher, &socket),
+        // Where no process can be made for it, there is one guard less, and a run all the same.
+        Ok(Fork::Child) | Err(_) => {
+            let Some(mut launcher) = Server::new(socket, null, inherited) else { std::process::exit(1) };
+            launcher.run();
+            kill_descendants(&launcher.signals);
+        }
+    }
     std::process::exit(0);
+}
+
+/// What the launcher and its guardian have in common: the socket, which came as standard input, the one way that needs
+/// no number to be agreed upon, and `/dev/null` in its place.
+fn take_socket() -> Option<(OwnedFd, OwnedFd)> {
+    let stdin = std::io::stdin();
+    let socket = descriptor::copy_above(stdin.as_fd(), 3).ok()?;
+    let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").ok()?.into();
+    for standard in 0..2 {
+        descriptor::place_at(null.as_fd(), standard).ok()?;
+    }
+    descriptor::close_all_on_exec().ok()?;
+    reset_dispositions();
+    // Everything is blocked, so that nobody's stray SIGTERM takes the workers' guardians away; the workers
+    // get an empty mask.
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).ok()?;
+    stand_alone()?;
+    Some((socket, null))
+}
+
+/// A session of its own: no terminal, whose Ctrl-C would reach it, and none for the workers. And all that is
+/// orphaned below comes to this process.
+fn stand_alone() -> Option<()> {
+    match nix::unistd::setsid() {
+        // It leads one already.
+        Ok(_) | Err(Errno::EPERM) => {}
+        Err(_) => return None,
+    }
+    nix::sys::prctl::set_child_subreaper(true).ok()
+}
+
+/// Tells of children that have ended.
+pub(super) fn ended_children() -> nix::Result<SignalFd> {
+    let mut ended = SigSet::empty();
+    ended.add(NixSignal::SIGCHLD);
+    SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
 /// Between two looks at groups whose leader has ended: at first, and at most.
@@ -70,6 +121,10 @@ struct Server {
     groups: HashMap<u64, i32>,
     /// When the groups whose leader has ended are to be looked at again, where there are any.
     look_again_at: Option<Instant>,
+    /// The last that have ended without being workers: one may be a worker that a fork server has only just made.
+    strangers: VecDeque<Stranger>,
+    /// What whoever started the engine left inheritable.
+    inherited: Vec<RawFd>,
     /// Between the last look and the next.
     look_interval: Duration,
     answers: Vec<u8>,
@@ -82,25 +137,21 @@ struct Server {
 /// has no use for the first alone.
 const PATIENCE_MS: u8 = 5;
 
+/// A process that has ended and was no worker.
+struct Stranger {
+    pid: i32,
+    exit: Exit,
+    usage: Usage,
+}
+
+/// Remembered of them at most: more than fork servers can have made between two messages.
+const STRANGERS: usize = 256;
+
 impl Server {
-    fn new() -> Option<Self> {
-        let stdin = std::io::stdin();
-        let socket = descriptor::copy_above(stdin.as_fd(), 3).ok()?;
-        let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").ok()?.into();
-        for standard in 0..2 {
-            descriptor::place_at(null.as_fd(), standard).ok()?;
-        }
-        descriptor::close_all_on_exec().ok()?;
-        // A session of its own: no terminal, whose Ctrl-C would reach it, and none for the workers.
-        nix::unistd::setsid().ok()?;
-        nix::sys::prctl::set_child_subreaper(true).ok()?;
-        reset_dispositions();
-        // Everything is blocked, so that nobody's stray SIGTERM takes the workers' guardian away; the workers
-        // get an empty mask.
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).ok()?;
-        let mut ended = SigSet::empty();
-        ended.add(NixSignal::SIGCHLD);
-        let signals = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).ok()?;
+    fn new(socket: OwnedFd, null: OwnedFd, inherited: Vec<RawFd>) -> Option<Self> {
+        // Neither comes with a fork from a guardian.
+        stand_alone()?;
+        let signals = ended_children().ok()?;
         Some(Self {
             socket,
             signals,
@@ -108,6 +159,8 @@ impl Server {
             workers: HashMap::new(),
             groups: HashMap::new(),
             look_again_at: None,
+            strangers: VecDeque::new(),
+            inherited,
             look_interval: FIRST_LOOK,
             answers: Vec::new(),
             is_urgent: false,
@@ -148,9 +201,9 @@ impl Server {
             let mut buffer = std::mem::take(&mut self.buffer);
             let received = message::receive(self.socket.as_fd(), &mut buffer);
             let goes_on = match received {
-                Ok((0, _)) => Some(false),
-                Ok((length, descriptors)) => {
-                    self.serve(&buffer[..length], descriptors);
+                Ok(Received { length: 0, .. }) => Some(false),
+                Ok(Received { length, descriptors, is_cut }) => {
+                    self.serve(&buffer[..length], descriptors, is_cut);
                     None
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Some(true),
@@ -164,20 +217,32 @@ impl Server {
         }
     }
 
-    fn serve(&mut self, request: &[u8], mut descriptors: Vec<OwnedFd>) {
+    /// `is_cut`: some of its descriptors are lost, since this process may have no more.
+    fn serve(&mut self, request: &[u8], mut descriptors: Vec<OwnedFd>, is_cut: bool) {
         match request.first() {
+            Some(&(START | START_IN_FILE)) if is_cut => self.not_started(&request[1..], libc::EMFILE),
             Some(&START) => self.start_in_turn(request, descriptors),
             Some(&START_IN_FILE) => {
-                let mut request = Vec::new();
+                let mut whole = Vec::new();
                 let file = descriptors.pop().map(File::from);
-                if file.is_some_and(|mut file| file.read_to_end(&mut request).is_ok()) {
-                    self.start_in_turn(&request, descriptors);
+                match file.map(|mut file| file.read_to_end(&mut whole)) {
+                    Some(Ok(_)) => self.start_in_turn(&whole, descriptors),
+                    Some(Err(_)) | None => self.not_started(&request[1..], libc::ENOMEM),
                 }
             }
             Some(&SIGNAL) => self.signal(&request[1..]),
             Some(&REVOKE) => self.revoke(&request[1..]),
+            Some(&ADOPT) => self.adopt(&request[1..]),
             _ => {}
         }
+    }
+
+    /// A request that has not come whole; its number is first in it.
+    fn not_started(&mut self, request: &[u8], errno: i32) {
+        let Some(id) = (Reader { bytes: request }).u64() else { return };
+        let failure = StartFailure { step: spawn::Step::Descriptors, errno };
+        Answer::StartFailed { id, failure }.write(&mut self.answers);
+        self.is_urgent = true;
     }
 
     /// Starts a process, or keeps the request until the one whose place it is to take has ended.
@@ -220,6 +285,7 @@ impl Server {
             env: &decoded.env,
             cwd: decoded.cwd,
             descriptors: &placed,
+            inherited: if decoded.inherits { &self.inherited } else { &[] },
             limits: &decoded.limits,
             nice: decoded.nice,
             cpus: &decoded.cpus,
@@ -241,6 +307,30 @@ impl Server {
         }
     }
 
+    /// Takes a process that a fork server has left to us, as one that we have started: it leads a group of its own.
+    fn adopt(&mut self, request: &[u8]) {
+        let mut reader = Reader { bytes: request };
+        let (Some(id), Some(pid)) = (reader.u64(), reader.i32()) else { return };
+        self.is_urgent = true;
+        let ended = self.strangers.iter().position(|stranger| stranger.pid == pid);
+        let ended = ended.and_then(|position| self.strangers.remove(position));
+        let is_ours = parent_of(pid) == i32::try_from(std::process::id()).ok();
+        if ended.is_none() && !is_ours {
+            let failure = StartFailure { step: Step::Adopt, errno: nix::libc::ESRCH };
+            return Answer::StartFailed { id, failure }.write(&mut self.answers);
+        }
+        let worker = Worker { id, leader_ended: ended.is_some(), is_success: false, successor: None };
+        self.workers.insert(pid, worker);
+        self.groups.insert(id, pid);
+        Answer::Started { id, pid }.write(&mut self.answers);
+        if let Some(Stranger { exit, usage, .. }) = ended {
+            Answer::Exited { id, exit, usage }.write(&mut self.answers);
+            if !self.end_if_empty(pid) {
+                self.look_again_after(FIRST_LOOK);
+            }
+        }
+    }
+
     fn signal(&self, request: &[u8]) {
         let mut reader = Reader { bytes: request };
         let (Some(id), Some(number)) = (reader.u64(), reader.i32()) else { return };
@@ -256,19 +346,30 @@ impl Server {
         let mut orphans_ended = false;
         while let Children::Ended(pid) = reap::look_at_all() {
             let Some(ended) = reap::reap(pid) else { return };
+            let exit = Exit::from_code(ended.code);
+            let usage = Usage {
+                cpu: ended.cpu,
+                peak_memory_bytes: ended.peak_memory_bytes,
+                core_dumped: ended.core_dumped,
+            };
             match self.workers.get_mut(&pid) {
                 Some(worker) => {
                     worker.leader_ended = true;
                     worker.is_success = ended.code == 0;
                     let id = worker.id;
-                    let usage = Usage { cpu: ended.cpu, peak_memory_bytes: ended.peak_memory_bytes };
-                    Answer::Exited { id, exit: Exit::from_code(ended.code), usage }.write(&mut self.answers);
+                    Answer::Exited { id, exit, usage }.write(&mut self.answers);
                     self.is_urgent = true;
                     if !self.end_if_empty(pid) {
                         self.look_again_after(FIRST_LOOK);
                     }
                 }
-                None => orphans_ended = true,
+                None => {
+                    orphans_ended = true;
+                    if self.strangers.len() == STRANGERS {
+                        self.strangers.pop_front();
+                    }
+                    self.strangers.push_back(Stranger { pid, exit, usage });
+                }
             }
             if self.answers.len() > MAX_MESSAGE_BYTES / 2 && !self.flush() {
                 return;
@@ -336,36 +437,6 @@ impl Server {
         self.answers.clear();
         self.is_urgent = false;
         sent
-    }
-
-    /// Kills every process that the run started, and those that these started, wherever they have gone: all that
-    /// lose their parent become children of this subreaper. Ends when there are none.
-    fn kill_everything(&mut self) {
-        loop {
-            for &group in self.workers.keys() {
-                let _ = killpg(Pid::from_raw(group), NixSignal::SIGKILL);
-            }
-            for pid in children() {
-                let _ = kill(Pid::from_raw(pid), NixSignal::SIGKILL);
-            }
-            loop {
-                match reap::look_at_all() {
-                    Children::Ended(pid) => {
-                        reap::reap(pid);
-                        if reap::look_at_group(pid) == Children::None {
-                            self.workers.remove(&pid);
-                        }
-                    }
-                    Children::Alive => break,
-                    Children::None => return,
-                }
-            }
-            let mut polled = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            // A child that dies between the look and the wait has left its signal; the bound is for one whose
-            // parent we could not yet see.
-            let _ = poll(&mut polled, 20u8);
-            while let Ok(Some(_)) = self.signals.read_signal() {}
-        }
     }
 }
 

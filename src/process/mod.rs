@@ -7,19 +7,22 @@
 //! answers with what was started, how each process ended and when its whole group has. It is the parent of every worker, so that it alone
 //! reaps, and a signal, which it also sends, can never reach a number that has become free. It is a subreaper,
 //! so that what workers leave behind comes to it. When the engine vanishes, however that happens, the socket
-//! ends, and the launcher kills everything and ends too; when the launcher itself is killed, the kernel kills
-//! the workers (`PR_SET_PDEATHSIG`), and the engine what these had started.
+//! ends, and the launcher kills everything and ends too. When the launcher itself is killed, the kernel kills
+//! the workers (`PR_SET_PDEATHSIG`), and its parent, the **guardian**, which does nothing else, what these had started.
+//! When both are killed, the engine does that. So nothing is left as long as one of the three lives.
 //!
 //! This layer knows no stage, no queue and no record: it takes programs and descriptors.
 
 mod client;
 mod family;
+mod guardian;
 mod holder;
 mod launcher;
 mod leftovers;
 mod lookup;
 mod probe;
 mod protocol;
+mod sweep;
 
 pub(crate) use client::{Launcher, Notification};
 pub(crate) use holder::{Holder, command_line, find_holder};

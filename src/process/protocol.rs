@@ -43,6 +43,8 @@ pub(crate) struct StartRequest {
     /// It takes the place of this one: it is started when that one's whole group has ended, and only if that exited
     /// with 0 itself. Otherwise, and if that is gone already, it is revoked.
     pub(crate) after: Option<u64>,
+    /// It gets every descriptor that whoever started the engine left inheritable.
+    pub(crate) inherits: bool,
 }
 
 /// Why a worker could not be started.
@@ -70,12 +72,15 @@ impl std::fmt::Display for StartFailure {
             Step::Limits => "cannot set the limits",
             Step::Cwd => "cannot enter the working directory",
             Step::Exec => "cannot execute the program",
+            Step::Adopt => "it is not there any more, and nobody knows how it ended",
         };
         let error = io::Error::from_raw_os_error(self.errno);
         write!(f, "{step}: {error}")?;
         match (self.step, self.errno) {
             (Step::Exec, nix::libc::ENOEXEC) => f.write_str("; does the script lack its `#!` line?"),
-            (Step::Exec, nix::libc::ENOENT) => f.write_str("; is the interpreter of its `#!` line there?"),
+            (Step::Exec, nix::libc::ENOENT) => {
+                f.write_str("; are the program, and the interpreter of its `#!` line, there?")
+            }
             (Step::Exec, nix::libc::E2BIG) => f.write_str("; the arguments and the environment are too long"),
             _ => Ok(()),
         }
@@ -86,7 +91,8 @@ impl std::fmt::Display for StartFailure {
 pub(super) const START: u8 = 1;
 pub(super) const START_IN_FILE: u8 = 2;
 pub(super) const SIGNAL: u8 = 3;
-pub(super) const REVOKE: u8 = 4;
+pub(super) const ADOPT: u8 = 4;
+pub(super) const REVOKE: u8 = 5;
 
 /// What the launcher says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +104,10 @@ pub(super) enum Answer {
     Revoked { id: u64 },
 }
 
+/// The kinds of the news that a process has ended.
+const EXITED: u8 = 3;
+const EXITED_WITH_CORE: u8 = 5;
+
 /// Bytes of one answer: kind, id, and two fields of 8 and one of 4.
 pub(super) const ANSWER_BYTES: usize = 1 + 8 + 4 + 8 + 8;
 
@@ -108,10 +118,11 @@ impl Answer {
             Self::StartFailed { id, failure } => (2, id, failure.errno, failure.step as u64, 0),
             Self::Exited { id, exit, usage } => {
                 let micros = u64::try_from(usage.cpu.as_micros()).unwrap_or(u64::MAX);
-                (3, id, exit.code(), micros, usage.peak_memory_bytes)
+                let kind = if usage.core_dumped { EXITED_WITH_CORE } else { EXITED };
+                (kind, id, exit.code(), micros, usage.peak_memory_bytes)
             }
             Self::GroupEnded { id } => (4, id, 0, 0, 0),
-            Self::Revoked { id } => (5, id, 0, 0, 0),
+            Self::Revoked { id } => (6, id, 0, 0, 0),
         };
         to.push(kind);
         to.extend_from_slice(&u64::to_le_bytes(id));
@@ -134,9 +145,13 @@ impl Answer {
                     let step = Step::from_number(u8::try_from(first).unwrap_or(u8::MAX));
                     Self::StartFailed { id, failure: StartFailure { step, errno: number } }
                 }
-                3 => {
+                EXITED | EXITED_WITH_CORE => {
                     let exit = Exit::from_code(number);
-                    let usage = Usage { cpu: Duration::from_micros(first), peak_memory_bytes: second };
+                    let usage = Usage {
+                        cpu: Duration::from_micros(first),
+                        peak_memory_bytes: second,
+                        core_dumped: kind == EXITED_WITH_CORE,
+                    };
                     Self::Exited { id, exit, usage }
                 }
                 4 => Self::GroupEnded { id },
@@ -156,7 +171,7 @@ impl StartRequest {
             bytes.extend_from_slice(&value.to_le_bytes());
         };
         bytes.extend_from_slice(&self.id.to_le_bytes());
-        bytes.push(u8::from(self.is_brief));
+        bytes.push(u8::from(self.is_brief) | u8::from(self.inherits) << 1);
         // No process has the number 0.
         bytes.extend_from_slice(&self.after.unwrap_or(0).to_le_bytes());
         number(&mut bytes, self.descriptors.len());
@@ -196,6 +211,7 @@ pub(super) struct Decoded<'a> {
     pub(super) env: Vec<&'a CStr>,
     pub(super) is_brief: bool,
     pub(super) after: Option<u64>,
+    pub(super) inherits: bool,
 }
 
 impl<'a> Decoded<'a> {
@@ -204,7 +220,8 @@ impl<'a> Decoded<'a> {
         let mut reader = Reader { bytes: message };
         reader.u8()?;
         let id = reader.u64()?;
-        let is_brief = reader.u8()? != 0;
+        let flags = reader.u8()?;
+        let (is_brief, inherits) = (flags & 1 != 0, flags & 2 != 0);
         let after = Some(reader.u64()?).filter(|&after| after != 0);
         let count = reader.u32()?;
         let targets = (0..count).map(|_| reader.i32()).collect::<Option<_>>()?;
@@ -217,7 +234,7 @@ impl<'a> Decoded<'a> {
         let (program, cwd) = (reader.text()?, reader.text()?);
         let argv = (0..argc).map(|_| reader.text()).collect::<Option<_>>()?;
         let env = (0..envc).map(|_| reader.text()).collect::<Option<_>>()?;
-        Some(Self { id, targets, limits, nice, cpus, program, cwd, argv, env, is_brief, after })
+        Some(Self { id, targets, limits, nice, cpus, program, cwd, argv, env, is_brief, after, inherits })
     }
 }
 
@@ -287,7 +304,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_as_they_were_written() {
-        let usage = Usage { cpu: Duration::from_micros(1_234_567), peak_memory_bytes: 3 << 20 };
+        let usage =
+            Usage { cpu: Duration::from_micros(1_234_567), peak_memory_bytes: 3 << 20, core_dumped: true };
         let answers = [
             Answer::Started { id: 1, pid: 4711 },
             Answer::StartFailed { id: 2, failure: StartFailure { step: Step::Cwd, errno: 2 } },

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::pipe2;
 
@@ -40,6 +40,24 @@ pub(crate) fn unread_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
+/// The size of a memory file whose size is sealed, so that nobody who maps it can be made to fault; `None` for any other
+/// file.
+pub(crate) fn fixed_size(fd: BorrowedFd<'_>) -> Option<u64> {
+    let seals = SealFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GET_SEALS).ok()?);
+    let is_fixed = seals.contains(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW);
+    is_fixed.then(|| fstat(fd).ok().and_then(|file| u64::try_from(file.st_size).ok())).flatten()
+}
+
+/// A memory file of this size, for good.
+#[cfg(test)]
+pub(crate) fn sealed_memory(bytes: i64) -> io::Result<OwnedFd> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    let fd = memfd_create(c"mpflow-test", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    nix::unistd::ftruncate(&fd, bytes)?;
+    fcntl(&fd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW))?;
+    Ok(fd)
+}
+
 /// What kind of file a standard descriptor of this process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -57,7 +75,8 @@ pub(crate) enum Kind {
 ///
 /// `O_NONBLOCK` is shared by everyone who has the same open file description: the shell, `tee`, our own
 /// standard error. So a pipe or a device is opened anew through `/proc/self/fd`, which gives a description of
-/// our own; a socket and a regular file are duplicated and left blocking.
+/// our own; a socket and a regular file are duplicated and left blocking, and so are a pipe and a terminal that belong to
+/// another user (`sudo -u`), who may not open them anew.
 ///
 /// Returns the descriptor, its kind, and whether it is non-blocking.
 pub(crate) fn private_standard(fd: RawFd, write: bool) -> io::Result<(OwnedFd, Kind, bool)> {
@@ -109,6 +128,19 @@ pub(crate) fn place_at(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Descriptors besides the standard ones that a program that this process executes would have, in order.
+pub(crate) fn inheritable() -> Vec<RawFd> {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
+    let is_inheritable = |&fd: &RawFd| {
+        // SAFETY: the descriptor was just listed; should it be closed meanwhile, the call fails.
+        fd > 2 && fcntl(unsafe { BorrowedFd::borrow_raw(fd) }, FcntlArg::F_GETFD) == Ok(0)
+    };
+    let mut inheritable: Vec<RawFd> = numbers.filter(is_inheritable).collect();
+    inheritable.sort_unstable();
+    inheritable
+}
+
 /// Marks every descriptor from 3 on to be closed on exec, so that only listed ones reach a worker.
 pub(crate) fn close_all_on_exec() -> io::Result<()> {
     // SAFETY: a system call on integers; the flag changes no descriptor's validity, only what survives exec.
@@ -133,6 +165,14 @@ pub(crate) fn close_all_on_exec() -> io::Result<()> {
         unsafe { nix::libc::fcntl(fd, nix::libc::F_SETFD, FdFlag::FD_CLOEXEC.bits()) };
     }
     Ok(())
+}
+
+/// Whether a descriptor that may wait would not now: something, or the end, can be read, or something be written.
+pub(crate) fn is_ready(fd: BorrowedFd<'_>, write: bool) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut polled = [PollFd::new(fd, if write { PollFlags::POLLOUT } else { PollFlags::POLLIN })];
+    // One that cannot be looked at is tried: the call itself says what is wrong.
+    poll(&mut polled, PollTimeout::ZERO).is_err() || polled[0].any().unwrap_or(true)
 }
 
 /// Whether `fd` is at its end for a writer: nobody reads it any more.

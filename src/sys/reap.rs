@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::libc::{P_ALL, P_PGID, id_t, idtype_t};
 use nix::unistd::Pid;
 
 /// What `waitid` sees.
@@ -17,28 +17,35 @@ pub(crate) enum Children {
     None,
 }
 
-fn look(id: impl Fn() -> Id<'static>) -> Children {
+/// By the raw call: nix makes an error of a child that a real-time signal has killed, since it has no name for it.
+fn look(kind: idtype_t, id: id_t) -> Children {
     loop {
-        match waitid(id(), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT) {
-            Ok(WaitStatus::StillAlive) => return Children::Alive,
-            Ok(status) => match status.pid() {
-                Some(pid) => return Children::Ended(pid.as_raw()),
-                None => return Children::Alive,
-            },
-            Err(Errno::EINTR) => {}
-            Err(_) => return Children::None,
+        // SAFETY: a siginfo_t is plain integers and pointers, for which zero bytes are valid.
+        let mut info: nix::libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let options = nix::libc::WEXITED | nix::libc::WNOHANG | nix::libc::WNOWAIT;
+        // SAFETY: the pointer is to a live local of the right type, which waitid fills.
+        if unsafe { nix::libc::waitid(kind, id, &raw mut info, options) } == 0 {
+            // SAFETY: waitid has filled in what it does for SIGCHLD, or left zeros where no child has ended.
+            return match unsafe { info.si_pid() } {
+                0 => Children::Alive,
+                pid => Children::Ended(pid),
+            };
+        }
+        if Errno::last() != Errno::EINTR {
+            return Children::None;
         }
     }
 }
 
 /// Looks at all children of this process. Only the launcher may: it starts nothing but workers.
 pub(crate) fn look_at_all() -> Children {
-    look(|| Id::All)
+    look(P_ALL, 0)
 }
 
 /// Looks at the children of this process in one process group.
 pub(crate) fn look_at_group(group: i32) -> Children {
-    look(|| Id::PGid(Pid::from_raw(group)))
+    // A group that cannot be has nobody in it; 0 would be our own.
+    id_t::try_from(group).ok().filter(|&group| group > 0).map_or(Children::None, |group| look(P_PGID, group))
 }
 
 /// How a child ended, and what it and the children that it waited for used.
@@ -50,6 +57,8 @@ pub(crate) struct Ended {
     pub(crate) cpu: Duration,
     /// Resident memory at its peak.
     pub(crate) peak_memory_bytes: u64,
+    /// It was killed and left a core dump.
+    pub(crate) core_dumped: bool,
 }
 
 /// Reaps a child that has ended.
@@ -71,7 +80,8 @@ pub(crate) fn reap(pid: i32) -> Option<Ended> {
     let cpu = duration(usage.ru_utime) + duration(usage.ru_stime);
     // Linux counts ru_maxrss in KiB, getrusage(2).
     let peak_memory_bytes = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
-    Some(Ended { code, cpu, peak_memory_bytes })
+    let core_dumped = nix::libc::WIFSIGNALED(status) && nix::libc::WCOREDUMP(status);
+    Some(Ended { code, cpu, peak_memory_bytes, core_dumped })
 }
 
 /// Waits for a child that has ended or is about to, and forgets how.

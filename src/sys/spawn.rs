@@ -24,6 +24,8 @@ pub(crate) struct Program<'a> {
     pub cwd: &'a CStr,
     /// `(here, there)`: this process's descriptor and the number that the program finds it at.
     pub descriptors: &'a [(RawFd, RawFd)],
+    /// Further descriptors that it gets at the numbers that they have here, but those that `descriptors` takes.
+    pub inherited: &'a [RawFd],
     /// Resource limits, `(resource, soft and hard)`.
     pub limits: &'a [(c_int, u64)],
     /// Scheduling priority.
@@ -50,6 +52,8 @@ pub(crate) enum Step {
     Cwd = 5,
     /// Executing the program.
     Exec = 6,
+    /// Taking a process that somebody else has made.
+    Adopt = 7,
 }
 
 impl Step {
@@ -62,6 +66,7 @@ impl Step {
             3 => Self::Descriptors,
             4 => Self::Limits,
             5 => Self::Cwd,
+            7 => Self::Adopt,
             _ => Self::Exec,
         }
     }
@@ -170,10 +175,6 @@ fn prepare(shared: &Shared<'_>) -> Result<(), (Step, c_int)> {
         if libc::getppid() != shared.parent {
             libc::_exit(127);
         }
-        for &(resource, value) in program.limits {
-            let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
-            check(Step::Limits, libc::setrlimit(resource as _, &limit))?;
-        }
         if let Some(nice) = program.nice {
             check(Step::Limits, libc::setpriority(libc::PRIO_PROCESS, 0, nice))?;
         }
@@ -181,6 +182,11 @@ fn prepare(shared: &Shared<'_>) -> Result<(), (Step, c_int)> {
             check(Step::Limits, libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &shared.cpus))?;
         }
         place_descriptors(shared)?;
+        // After the descriptors, which may need numbers for a moment that a low limit does not allow.
+        for &(resource, value) in program.limits {
+            let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+            check(Step::Limits, libc::setrlimit(resource as _, &limit))?;
+        }
         check(Step::Cwd, libc::chdir(program.cwd.as_ptr()))?;
         let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());
@@ -205,6 +211,10 @@ fn place_descriptors(shared: &Shared<'_>) -> Result<(), (Step, c_int)> {
     for (&source, &(_, there)) in sources.iter().zip(wanted) {
         // SAFETY: dup2 on numbers of this process's own table.
         check(Step::Descriptors, unsafe { libc::dup2(source, there) })?;
+    }
+    for &inherited in shared.program.inherited {
+        // SAFETY: fcntl on a number of this process's own table. One that has been closed meanwhile is not there.
+        unsafe { libc::fcntl(inherited, libc::F_SETFD, 0) };
     }
     Ok(())
 }

@@ -10,3 +10,4 @@ mod ends;
 mod kills;
 mod limits;
 mod records;
+mod terminal;

@@ -2,27 +2,35 @@
 //!
 //! Every run has a folder of its own, a report and an events file, and a watchdog: a run that hangs is killed, and the
 //! test fails with all that it printed. When a run has ended, two things are checked without being asked for: that
-//! the books of every edge balance, and that no process of it is left.
+//! the books of every edge balance, and that no process of it is left, by three independent means (`census`).
 
 #![allow(dead_code, reason = "every test file is a crate of its own and uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(unsafe_code, reason = "the warden is made between fork and exec")]
 
-use std::collections::BTreeSet;
+mod census;
+mod warden;
+
+use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub(crate) use census::Census;
+use census::{MARK, Signs, stat};
+use nix::errno::Errno;
 pub(crate) use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 pub(crate) use serde_json::Value;
 use tempfile::TempDir;
+use warden::Warden;
+pub(crate) use warden::children;
 
 /// No run and no condition is waited for longer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -30,11 +38,12 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// What a run has started must be gone so soon after its end.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
 
+/// On a machine that is so busy that this takes longer than [`GONE_WITHIN`], so many looks must have seen something left:
+/// whoever ends it gets as little of the processor as whoever looks.
+const LOOKS: usize = 50;
+
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// A variable that every process of a run inherits, unless its stage inherits nothing; then it has the run's id.
-const MARK: &str = "MPFLOWTEST_MARK";
 
 /// Output shown in a failure at most.
 const SHOWN: usize = 4000;
@@ -47,6 +56,8 @@ pub(crate) struct Scenario {
     prefix: Vec<String>,
     stdin: Input,
     holds_stdout: bool,
+    /// Its pids are not those of this machine.
+    counts_apart: bool,
     deadline: Duration,
 }
 
@@ -69,6 +80,7 @@ impl Scenario {
             prefix: Vec::new(),
             stdin: Input::Nothing,
             holds_stdout: false,
+            counts_apart: false,
             deadline: DEADLINE,
         }
     }
@@ -116,6 +128,12 @@ impl Scenario {
         self
     }
 
+    /// The run, and what a test waits for in it, may take longer than others.
+    pub(crate) fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
     /// A variable of the environment that `mpflow` is started in.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -134,6 +152,22 @@ impl Scenario {
         self
     }
 
+    /// Starts `mpflow` as the first process of a PID namespace that has only some hundred numbers, so that each is
+    /// soon another process's. `None` where this machine does not allow that.
+    pub(crate) fn where_pids_are_few(mut self) -> Option<Self> {
+        let namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+        let may = Command::new(namespace[0]).args(&namespace[1..]).arg("true").output();
+        if !may.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        // Before Linux 6.14 the number is the whole machine's, and stays as it is.
+        let few = "echo 400 2> /dev/null > /proc/sys/kernel/pid_max\nexec \"$@\"";
+        self.prefix =
+            [&namespace[..], &["/bin/sh", "-c", few, "sh"]].concat().into_iter().map(str::to_owned).collect();
+        self.counts_apart = true;
+        Some(self)
+    }
+
     /// A path in the folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -149,10 +183,17 @@ impl Scenario {
     #[track_caller]
     pub(crate) fn start(self) -> Running {
         let mark = format!("{:016x}{:08x}", fastrand::u64(..), std::process::id());
+        let before = Census::take(&Signs { marks: vec![format!("{MARK}={mark}")], ..Signs::default() });
+        assert!(
+            before.is_empty(),
+            "there is something of the run before it begins: {:#?}",
+            before.describe()
+        );
         let own = [env!("CARGO_BIN_EXE_mpflow"), "run", "pipeline.yaml"].map(str::to_owned);
         let files = ["--report", "report.json", "--events", "events.ndjson"].map(str::to_owned);
         let line: Vec<String> = self.prefix.into_iter().chain(own).chain(files).chain(self.args).collect();
-        let mut child = Command::new(&line[0])
+        let mut command = Command::new(&line[0]);
+        command
             .args(&line[1..])
             .current_dir(&self.folder)
             .env("LANG", "C.UTF-8")
@@ -166,34 +207,34 @@ impl Scenario {
                 Input::Bytes(_) | Input::Open => Stdio::piped(),
             })
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take();
+            .stderr(Stdio::piped());
+        let mut warden = Warden::start(&mut command).unwrap();
+        let mut stdin = warden.streams().stdin.take();
         let mut writer = None;
         if let Input::Bytes(bytes) = self.stdin {
             let mut stdin = stdin.take().unwrap();
             // A run that has enough closes its input; that is for its own messages to say.
             writer = Some(thread::spawn(move || drop(stdin.write_all(&bytes))));
         }
-        let mut held = child.stdout.take();
+        let mut held = warden.streams().stdout.take();
         let out = match self.holds_stdout {
             true => Collected::default(),
             false => Collected::from(held.take().unwrap()),
         };
-        let err = Collected::from(child.stderr.take().unwrap());
+        let err = Collected::from(warden.streams().stderr.take().unwrap());
         let deadline = Instant::now() + self.deadline;
         Running {
             folder: Some(self.folder),
-            child,
+            warden,
+            sessions: RefCell::default(),
             mark,
+            counts_apart: self.counts_apart,
             deadline,
             stdin,
             stdout: held,
             out,
             err,
             writer,
-            status: None,
         }
     }
 }
@@ -242,8 +283,11 @@ impl Collected {
 /// A run that goes on. Dropped, it is killed with all that it started.
 pub(crate) struct Running {
     folder: Option<TempDir>,
-    child: Child,
+    warden: Warden,
+    /// Of the launcher and its guardian, once they are known.
+    sessions: RefCell<Vec<i32>>,
     mark: String,
+    counts_apart: bool,
     deadline: Instant,
     /// Where the test writes it itself.
     pub(crate) stdin: Option<ChildStdin>,
@@ -252,20 +296,31 @@ pub(crate) struct Running {
     out: Collected,
     err: Collected,
     writer: Option<JoinHandle<()>>,
-    status: Option<ExitStatus>,
 }
 
 impl Running {
     /// The engine's process.
     pub(crate) fn pid(&self) -> i32 {
-        self.child.id().try_into().unwrap()
+        self.warden.engine()
     }
 
-    /// The engine's child, which starts the workers.
+    /// The engine's child, which watches over the launcher.
+    #[track_caller]
+    pub(crate) fn guardian_pid(&self) -> i32 {
+        self.wait_for_child(self.pid(), "guardian")
+    }
+
+    /// The guardian's child, which starts the workers.
     #[track_caller]
     pub(crate) fn launcher_pid(&self) -> i32 {
-        let engine = self.pid();
-        self.wait_until("the start of the launcher", || children(engine).into_iter().next())
+        self.wait_for_child(self.guardian_pid(), "launcher")
+    }
+
+    #[track_caller]
+    fn wait_for_child(&self, of: i32, what: &str) -> i32 {
+        let child = self.wait_until(&format!("the start of the {what}"), || children(of).into_iter().next());
+        self.sessions.borrow_mut().push(child);
+        child
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -345,8 +400,11 @@ impl Running {
 
     /// Sends a signal to the engine alone.
     pub(crate) fn signal(&self, signal: Signal) -> &Self {
-        kill(Pid::from_raw(self.pid()), signal).unwrap();
-        self
+        match kill(Pid::from_raw(self.pid()), signal) {
+            // It has ended by itself.
+            Ok(()) | Err(Errno::ESRCH) => self,
+            Err(error) => panic!("cannot send {signal}: {error}"),
+        }
     }
 
     /// SIGINT, and waits until it is known to have been heard: two that wait at one time are one.
@@ -360,7 +418,7 @@ impl Running {
     #[track_caller]
     pub(crate) fn finish(mut self) -> Finished {
         let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.warden.status() {
                 break status;
             }
             if Instant::now() >= self.deadline {
@@ -370,7 +428,6 @@ impl Running {
             }
             thread::sleep(LOOK);
         };
-        self.status = Some(status);
         self.check_census();
         // Nobody is left that could hold them, but for one whom the census has missed.
         while !(self.out.is_at_end() && self.err.is_at_end()) {
@@ -408,8 +465,8 @@ impl Running {
         )
     }
 
-    /// Processes that the run has started, or that these have.
-    fn census(&self) -> Vec<String> {
+    /// Processes that the run has started, or that these have, and itself.
+    pub(crate) fn census(&self) -> Census {
         let events = self.events();
         let of_kind = |kind: &'static str| events.iter().filter(move |event| event["event"] == kind);
         let mut marks = vec![format!("{MARK}={}", self.mark)];
@@ -417,29 +474,26 @@ impl Running {
             of_kind("run_started")
                 .filter_map(|event| Some(format!("MPFLOW_RUN_ID={}", event["run_id"].as_str()?))),
         );
-        let groups: BTreeSet<i32> = of_kind("worker_started")
+        let groups = of_kind("worker_started")
+            .filter(|_| !self.counts_apart)
             .filter_map(|event| i32::try_from(event["pid"].as_i64()?).ok())
+            .chain(self.sessions.borrow().iter().copied())
             .collect();
-        pids()
-            .filter(|&pid| pid != self.pid() || self.status.is_none())
-            .filter(|&pid| is_of_run(pid, &marks, &groups))
-            .map(|pid| {
-                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                format!("{pid}: {}", String::from_utf8_lossy(&line).replace('\0', " "))
-            })
-            .collect()
+        Census::take(&Signs { warden: self.warden.pid(), groups, marks })
     }
 
+    /// After the end of the engine, all three means must see nothing, soon.
     #[track_caller]
     fn check_census(&mut self) {
         let until = Instant::now() + GONE_WITHIN;
-        loop {
+        for look in 0.. {
+            let is_alone = self.warden.is_alone();
             let left = self.census();
-            if left.is_empty() {
+            if is_alone && left.is_empty() {
                 return;
             }
-            if Instant::now() >= until {
-                let told = self.told();
+            if look >= LOOKS && Instant::now() >= until {
+                let (told, left) = (self.told(), left.describe());
                 self.destroy();
                 panic!("processes of the run are left: {left:#?}\n{told}");
             }
@@ -449,15 +503,12 @@ impl Running {
 
     /// Kills all there is.
     fn destroy(&mut self) {
-        if self.status.is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-            self.status = Some(ExitStatus::from_raw(9));
-        }
-        for line in self.census() {
-            if let Some(pid) = line.split(':').next().and_then(|pid| pid.parse().ok()) {
+        let until = Instant::now() + GONE_WITHIN;
+        while !self.warden.is_alone() && Instant::now() < until {
+            for pid in self.census().all() {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
+            thread::sleep(LOOK);
         }
     }
 }
@@ -656,42 +707,9 @@ fn read_events(path: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// All processes of this machine.
-fn pids() -> impl Iterator<Item = i32> {
-    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-}
-
-fn is_of_run(pid: i32, marks: &[String], groups: &BTreeSet<i32>) -> bool {
-    let Some((state, _, group)) = stat(pid) else { return false };
-    if state == 'Z' || state == 'X' {
-        return false;
-    }
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let mut variables = environment.split(|&byte| byte == 0);
-    if variables.any(|variable| marks.iter().any(|mark| variable == mark.as_bytes())) {
-        return true;
-    }
-    // A number that another test's run has got meanwhile is marked as its own.
-    let is_marked =
-        environment.split(|&byte| byte == 0).any(|variable| variable.starts_with(MARK.as_bytes()));
-    groups.contains(&group) && !is_marked
-}
-
-/// The state, the parent and the group of a process: fields 3 to 5 of `/proc/PID/stat`.
-fn stat(pid: i32) -> Option<(char, i32, i32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
-}
-
 /// Whether a process is there and is no zombie.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    stat(pid).is_some_and(|(state, ..)| state != 'Z' && state != 'X')
-}
-
-/// The children of a process.
-pub(crate) fn children(parent: i32) -> Vec<i32> {
-    pids().filter(|&pid| stat(pid).is_some_and(|(_, its_parent, _)| its_parent == parent)).collect()
+    stat(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }
 
 /// A field of `/proc/PID/status`.
@@ -708,6 +726,19 @@ pub(crate) fn cpu_ticks(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 1..].split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// The PATH with the folder of the interpreter itself first: what stands for it there may be a slow script.
+pub(crate) fn path_with_python() -> String {
+    static PATH: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let find = || {
+        need_python();
+        let asked =
+            Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+        let python = PathBuf::from(String::from_utf8(asked.stdout).unwrap().trim());
+        format!("{}:{}", python.parent().unwrap().display(), std::env::var("PATH").unwrap())
+    };
+    PATH.get_or_init(find).clone()
 }
 
 /// Some tests need Python; one that is missing is no riddle.

@@ -5,6 +5,7 @@ mod idle;
 mod map;
 mod pipe;
 mod pool;
+mod recovery;
 mod whole;
 
 use crate::contest::Row;
@@ -21,6 +22,18 @@ pub(crate) fn all() -> Vec<Row> {
         Row { name: "map, pool of 2, ordered", make: map::two },
         Row { name: "each, /bin/true for every line", make: each::captured },
         Row { name: "each, /bin/true, nothing captured", make: each::uncaptured },
+        Row { name: "killed record's next start, each, median", make: recovery::each },
+        Row { name: "killed record's next start, each, 99th percentile", make: recovery::each_at_worst },
+        Row { name: "killed record's next start, the only map worker, median", make: recovery::only_map },
+        Row {
+            name: "killed record's next start, the only map worker, 99th percentile",
+            make: recovery::only_map_at_worst,
+        },
+        Row { name: "killed record's next start, map, pool of 2, median", make: recovery::map_of_two },
+        Row {
+            name: "killed record's next start, map, pool of 2, 99th percentile",
+            make: recovery::map_of_two_at_worst,
+        },
         Row { name: "whole run of two tiny stages", make: whole::tiny },
         Row { name: "memory, 2 idle workers", make: idle::two },
         Row { name: "memory, 100 idle workers", make: idle::hundred },

@@ -6,9 +6,9 @@
 
 use std::io::{self, Write as _};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use mpflow::event::{Event, EventKind};
 use mpflow::observe::{self, Messages, ProgressTable, StageProgress, Verbosity};
 use mpflow::report::{Report, Snapshot};
@@ -26,6 +26,9 @@ const MOST_TOGETHER: usize = 256;
 
 /// So long the bars are waited for before this process stops itself; a blocked terminal must not prevent it.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// So long the line about a stage that has failed waits: if the run ends by it, the summary says the same.
+const HOLD_BACK: Duration = Duration::from_millis(500);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +138,8 @@ struct Writer {
     bars: Bars,
     /// Lines that have not been written yet.
     pending: String,
+    /// The line about a stage that has just failed, and when it is to be written if the run goes on.
+    held: Option<(Instant, String)>,
     has_written: bool,
 }
 
@@ -150,19 +155,39 @@ impl Writer {
             table: ProgressTable::default(),
             bars: Bars::new(pipeline),
             pending: String::new(),
+            held: None,
             has_written: false,
         }
     }
 
     fn write_all(mut self, items: &Receiver<Item>) {
-        while let Ok(first) = items.recv() {
+        loop {
+            let first = match &self.held {
+                None => items.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((at, _)) => items.recv_deadline(*at),
+            };
+            let first = match first {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.release();
+                    self.flush();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             // Only the last of several snapshots is worth a look.
             let mut snapshot = None;
             for item in std::iter::once(first).chain(items.try_iter().take(MOST_TOGETHER)) {
                 match item {
                     Item::Event(event) => {
                         let line = self.messages.line(&event);
-                        self.push(line);
+                        match (&event.kind, line) {
+                            (EventKind::StageFailed { .. }, Some(line)) => {
+                                self.release();
+                                self.held = Some((Instant::now() + HOLD_BACK, line));
+                            }
+                            (_, line) => self.push(line),
+                        }
                     }
                     Item::Say(message) => {
                         let line = self.messages.notice(&message);
@@ -186,8 +211,16 @@ impl Writer {
         }
     }
 
+    /// What was held back comes before whatever comes after it.
+    fn release(&mut self) {
+        if let Some((_, line)) = self.held.take() {
+            self.push(Some(line));
+        }
+    }
+
     fn push(&mut self, line: Option<String>) {
         if let Some(line) = line {
+            self.release();
             self.pending.push_str(&line);
             self.pending.push('\n');
         }
@@ -222,6 +255,7 @@ impl Writer {
     }
 
     fn end(mut self, report: &Report) {
+        self.held = None;
         if self.progress == Progress::Lines {
             let stages: Vec<StageProgress> = report.stages.iter().map(StageProgress::of_report).collect();
             let line = self.messages.notice(&StageProgress::line(report.wall, &stages));
@@ -230,6 +264,8 @@ impl Writer {
         self.remove_bars();
         let look = terminal::stderr();
         let text = match self.progress {
+            // Nothing has moved: the pipeline is wrong, and its diagnostics come next.
+            _ if report.outcome.problems().next().is_some() => String::new(),
             Progress::Failures => observe::failures(report, look),
             Progress::Live | Progress::Lines | Progress::Summary => observe::summary(report, look),
         };

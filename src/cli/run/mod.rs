@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use clap::{ValueEnum, ValueHint};
 use crossbeam_channel::{Receiver, select};
 use mpflow::graph::Plan;
+use mpflow::language::Document;
 use mpflow::report::Outcome;
 use mpflow::{Run, StartError};
 
@@ -78,12 +79,8 @@ enum ProgressChoice {
 
 pub(super) fn execute(args: Args) -> Result<End, CliError> {
     refuse_what_cannot_be(&args)?;
-    let loaded = match load::load(&args.file, &args.overrides)? {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            show::diagnostics(&diagnostics);
-            return Ok(End::Wrong);
-        }
+    let Some(loaded) = show::right(load::load(&args.file, &args.overrides)?) else {
+        return Ok(End::Wrong);
     };
     let mut diagnostics = loaded.warnings;
     let mut problems = mpflow::not_yet(loaded.document.pipeline());
@@ -98,7 +95,7 @@ pub(super) fn execute(args: Args) -> Result<End, CliError> {
     }
     // The files first: a wrong path starts nothing.
     let files = Files::create(&args)?;
-    start(loaded.plan, progress, files)
+    start(loaded.plan, &loaded.document, progress, files)
 }
 
 fn refuse_what_cannot_be(args: &Args) -> Result<(), CliError> {
@@ -152,7 +149,7 @@ impl Files {
 }
 
 /// Runs a plan that nothing speaks against any more.
-fn start(plan: Plan, progress: Progress, files: Files) -> Result<End, CliError> {
+fn start(plan: Plan, document: &Document, progress: Progress, files: Files) -> Result<End, CliError> {
     // Caught before the start: a signal that comes during it is obeyed as soon as there is a run to stop.
     let requests = signals::catch()?;
     let (mut console, console_done) = Console::start(&plan.name, progress)?;
@@ -165,6 +162,7 @@ fn start(plan: Plan, progress: Progress, files: Files) -> Result<End, CliError> 
     // The run is over and nothing of it is left. What is still to be written may take its time, but must not take
     // this process with it: from here on a signal ends it.
     let end = end_of(&report.outcome, presses);
+    let wrong = document.diagnose(report.outcome.problems().cloned().collect());
     let mut is_failed = false;
     if let Some((path, file)) = files.report
         && let Err(error) = file.write(&report)
@@ -185,6 +183,11 @@ fn start(plan: Plan, progress: Progress, files: Files) -> Result<End, CliError> 
     console.end(report);
     if let Some(interrupt) = wait(&console_done, &requests) {
         return Ok(End::Interrupted(interrupt));
+    }
+    if wrong.has_errors() {
+        // Last, so that nothing comes between it and the prompt: it says where in the document it is.
+        show::diagnostics(&wrong);
+        return Ok(End::Wrong);
     }
     Ok(end.but_failed_if(is_failed))
 }

@@ -17,7 +17,7 @@ use crate::language::expression::{Evaluator, Scope};
 use crate::language::places::Places;
 use crate::language::tree::{Entry, Node};
 use crate::language::{ParseOptions, Span};
-use crate::model::{Edge, Pipeline, Place, Stage, StopPolicy, nearest};
+use crate::model::{Body, Edge, Endpoint, Pipeline, Place, RestartPolicy, STDIN, Stage, StopPolicy, nearest};
 
 /// What a document says.
 pub(in crate::language) struct Decoded {
@@ -80,8 +80,11 @@ impl Top<'_> {
             .read("stop", |what, node| reader.stop(what, node, StopPolicy::default()))
             .unwrap_or_default();
         let defaults = self.defaults(reader);
-        let stages = self.stages(reader, &defaults, &env, stop, places);
+        let mut stages = self.stages(reader, &defaults, &env, stop, places);
         let edges = self.edges(reader, &defaults, places);
+        for stage in stages.iter_mut().flatten() {
+            settle_restart(stage, &edges, places);
+        }
         let objects = self.value("shared").map(|node| shared::read_all(reader, node)).unwrap_or_default();
         vars.report_unused(reader, &self.options.set);
         let pipeline = stages.map(|stages| Pipeline {
@@ -206,6 +209,17 @@ impl Top<'_> {
         let format = defaults.iter().find(|entry| entry.key == keys::FORMAT);
         let Some(node) = self.value("edges") else { return Vec::new() };
         edge::read_all(reader, node, format, places)
+    }
+}
+
+/// A function that nothing feeds has no leased records, which its workers could be restarted for: by default it is
+/// not restarted, as any stage whose records are not leased.
+fn settle_restart(stage: &mut Stage, edges: &[Edge], places: &Places) {
+    let is_input = |end: &Endpoint| matches!(end, Endpoint::Stage { stage: of, port } if *of == stage.name && port == STDIN);
+    let is_fed = edges.iter().any(|edge| is_input(&edge.to));
+    let is_declared = places.has(&Place::StageKey(stage.name.clone(), "restart"));
+    if !is_fed && !is_declared && !matches!(stage.body, Body::Command(_)) {
+        stage.restart.policy = RestartPolicy::Never;
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Lease {
     pub(crate) attempts: u32,
     /// Records of the block that are answered.
     pub(crate) answered: u64,
+    /// A worker died that held these among others: they are tried one by one, by workers that hold nothing else, so
+    /// that exactly the guilty one is charged.
+    pub(crate) alone: bool,
 }
 
 impl Lease {
@@ -36,7 +39,7 @@ impl Lease {
 
     /// What it holds while it waits.
     fn cost(&self) -> u64 {
-        self.block.len() as u64 + BLOCK_COST_BYTES
+        self.block.cost() + BLOCK_COST_BYTES
     }
 
     /// What is not answered, as a lease of its own.
@@ -46,6 +49,15 @@ impl Lease {
             self.answered = 0;
         }
         (!self.block.is_empty()).then_some(self)
+    }
+
+    /// Its first record, and the others where there are any. None of them is answered.
+    fn split_first(mut self, framing: Framing) -> (Self, Option<Self>) {
+        let block = self.block.take_records(framing, 1);
+        let first = Self { block, ..self.clone() };
+        self.sequence += first.block.records;
+        let rest = (!self.block.is_empty()).then_some(self);
+        (first, rest)
     }
 }
 
@@ -169,10 +181,38 @@ impl Exchange {
         }
     }
 
-    /// The first returned record that a worker of this rank may have.
-    pub(crate) fn take_returned(&mut self, may_have: impl Fn(&Lease) -> bool) -> Option<Lease> {
+    /// The first returned records that `may_have` says yes to, at most so many: one where they are tried one by one.
+    pub(crate) fn take_returned(
+        &mut self,
+        max_records: u64,
+        framing: Framing,
+        may_have: impl Fn(&Lease) -> bool,
+    ) -> Option<Lease> {
         let position = self.returned.iter().position(may_have)?;
-        self.returned.remove(position)
+        let lease = &mut self.returned[position];
+        let max_records = if lease.alone { 1 } else { max_records };
+        if lease.block.records <= max_records {
+            return self.returned.remove(position);
+        }
+        // What one worker held may be more than another is to have.
+        let block = lease.block.take_records(framing, max_records);
+        let first = Lease { block, ..lease.clone() };
+        lease.sequence += first.block.records;
+        Some(first)
+    }
+
+    /// Whether a worker holds records that are tried one by one: it is given nothing else.
+    pub(crate) fn holds_alone(&self, rank: usize) -> bool {
+        self.held[rank].iter().any(|lease| lease.alone)
+    }
+
+    /// A worker has died in the middle of several records that it was to answer, and nobody knows at which: what it was
+    /// given first goes back to be tried one by one.
+    pub(crate) fn suspect(&mut self, rank: usize, framing: Framing) {
+        if let Some(mut lease) = self.held[rank].pop_front().and_then(|lease| lease.rest(framing)) {
+            lease.alone = true;
+            self.put_back(lease);
+        }
     }
 
     /// Whether a returned record waits that `may_have` says yes to.
@@ -184,7 +224,7 @@ impl Exchange {
     pub(crate) fn number(&mut self, block: Block, queue: usize, lane: usize) -> Lease {
         let sequence = self.next_sequence;
         self.next_sequence += block.records;
-        Lease { block, queue, lane, sequence, attempts: 0, answered: 0 }
+        Lease { block, queue, lane, sequence, attempts: 0, answered: 0, alone: false }
     }
 
     /// The place in order of the next record that comes for the first time.
@@ -230,6 +270,7 @@ impl Exchange {
             }
             bytes.extend_from_slice(&block.data);
             lease.block.records += block.records;
+            lease.block.pins.join(&block.pins);
             self.next_sequence += block.records;
             is_open = block.is_open;
         }
@@ -269,18 +310,11 @@ impl Exchange {
 
     /// The record that a worker is working on, alone, taken from it.
     pub(crate) fn take_current(&mut self, rank: usize, framing: Framing) -> Option<Lease> {
-        let lease = self.held[rank].pop_front()?.rest(framing)?;
-        Some(self.split_first(rank, lease, framing))
-    }
-
-    fn split_first(&mut self, rank: usize, mut lease: Lease, framing: Framing) -> Lease {
-        let first = lease.block.take_records(framing, 1);
-        let record = Lease { block: first, answered: 0, ..lease };
-        lease.sequence += record.block.records;
-        if !lease.block.is_empty() {
-            self.held[rank].push_front(lease);
+        let (first, rest) = self.held[rank].pop_front()?.rest(framing)?.split_first(framing);
+        if let Some(rest) = rest {
+            self.held[rank].push_front(rest);
         }
-        record
+        Some(first)
     }
 
     /// All that a worker holds as one lease: what an `each` process was started for.

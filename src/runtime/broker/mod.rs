@@ -34,6 +34,9 @@ use crate::graph::Plan;
 use crate::ipc::{Block, Framing};
 use crate::report::{EdgeReport, EdgeSnapshot};
 
+/// The port of records whose attempts are used up.
+const FAILED: &str = "failed";
+
 /// An output port of a stage, or `mpflow`'s standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ProducerId(pub(crate) usize);
@@ -59,8 +62,8 @@ pub(crate) struct Changes {
 }
 
 struct Producer {
-    /// The stage whose port it is.
-    stage: Option<usize>,
+    /// The stage that made what it publishes; none for documents about records that failed, which are counted as that.
+    counts_for: Option<usize>,
     queues: Vec<usize>,
     /// By the position in `queues`: what did not fit, the oldest first.
     pending: Vec<VecDeque<Block>>,
@@ -126,9 +129,9 @@ pub(crate) struct Broker {
 impl Broker {
     pub(crate) fn new(plan: &Plan) -> Self {
         let mut producers = Vec::new();
-        let mut producer = |stage: Option<usize>, queues: Vec<usize>| {
+        let mut producer = |counts_for: Option<usize>, queues: Vec<usize>| {
             let pending = queues.iter().map(|_| VecDeque::new()).collect();
-            producers.push(Producer { stage, queues, pending, has_ended: false, is_closed: false });
+            producers.push(Producer { counts_for, queues, pending, has_ended: false, is_closed: false });
             ProducerId(producers.len() - 1)
         };
         let stages: Vec<Stage> = plan
@@ -144,7 +147,7 @@ impl Broker {
                 outputs: stage
                     .outputs
                     .iter()
-                    .map(|port| producer(Some(position), port.queues.clone()))
+                    .map(|port| producer((port.name != FAILED).then_some(position), port.queues.clone()))
                     .collect(),
                 exchange: stage
                     .stage
@@ -221,7 +224,7 @@ impl Broker {
         if block.is_empty() {
             return;
         }
-        if let Some(stage) = self.producers[id.0].stage {
+        if let Some(stage) = self.producers[id.0].counts_for {
             self.stages[stage].records_out += block.records;
         }
         for position in 0..self.producers[id.0].queues.len() {
@@ -335,6 +338,12 @@ impl Broker {
         self.input_queues(consumer).iter().map(waiting).sum()
     }
 
+    /// Bytes of the records that wait for the worker of this rank, shared ones counted.
+    pub(crate) fn waiting_bytes(&self, consumer: Consumer, rank: usize) -> u64 {
+        let waiting = |&queue: &usize| self.queues[queue].lane_bytes(self.queues[queue].lane(rank));
+        self.input_queues(consumer).iter().map(waiting).sum()
+    }
+
     /// One worker's part of what waits, when so many share it: of what waits for it alone, all.
     pub(crate) fn share(&self, consumer: Consumer, rank: usize, sharers: u64) -> u64 {
         let share = |&queue: &usize| {
@@ -394,13 +403,20 @@ impl Broker {
         self.stages[stage].inputs.iter().flat_map(|input| &input.queues).all(is_done)
     }
 
-    /// Whether a queue into this stage is full.
+    /// Whether a queue into this stage is full, or its producer waits until there is room again.
     pub(crate) fn is_backlogged(&self, stage: usize) -> bool {
         self.stages[stage]
             .inputs
             .iter()
             .flat_map(|input| &input.queues)
-            .any(|&queue| self.queues[queue].is_full())
+            .any(|&queue| self.queues[queue].is_full() || self.is_waited_for(queue))
+    }
+
+    /// Whether the producer of a queue waits for room in it.
+    fn is_waited_for(&self, queue: usize) -> bool {
+        let producer = &self.producers[self.sources[queue].0];
+        let pending = producer.queues.iter().zip(&producer.pending);
+        pending.into_iter().any(|(&of, pending)| of == queue && !pending.is_empty())
     }
 
     /// One worker takes nothing from this port any more. What was for it alone is discarded.
@@ -465,12 +481,18 @@ impl Broker {
         max_bytes: usize,
         max_records: u64,
     ) -> Option<&Lease> {
+        let framing = self.input_framing(stage);
         let queues = &self.queues;
         let exchange = self.stages[stage].exchange.as_mut()?;
+        if exchange.holds_alone(rank) {
+            return None;
+        }
+        let is_free = exchange.leases(rank).is_empty();
         let order = exchange.order.take();
         let may = |sequence| order.as_ref().is_none_or(|order| order.may_lease(sequence));
-        let returned = exchange
-            .take_returned(|lease| queues[lease.queue].lane(rank) == lease.lane && may(lease.sequence));
+        let returned = exchange.take_returned(max_records, framing, |lease| {
+            queues[lease.queue].lane(rank) == lease.lane && may(lease.sequence) && (is_free || !lease.alone)
+        });
         let may_take = exchange.may_take_new() && may(exchange.next_sequence());
         exchange.order = order;
         let lease = match returned {
@@ -479,7 +501,8 @@ impl Broker {
                 let (queue, block) =
                     self.take(Consumer::Port { stage, port: 0 }, rank, max_bytes, max_records)?;
                 let lane = self.queues[queue].lane(rank);
-                self.stages[stage].exchange.as_mut()?.number(block, queue, lane)
+                // It may be held, or wait for its next attempt, when all else of its read has gone.
+                self.stages[stage].exchange.as_mut()?.number(block.kept(), queue, lane)
             }
             None => return None,
         };
@@ -498,8 +521,11 @@ impl Broker {
         max_records: u64,
     ) -> bool {
         let Some(first) = self.lease(stage, rank, max_bytes, max_records) else { return false };
-        let (queue, is_new) = (first.queue, first.attempts == 0);
+        let (queue, attempts, after) = (first.queue, first.attempts, first.sequence + first.block.records);
         let (mut bytes, mut records) = (first.block.len(), first.block.records);
+        // What is added has the next places in the order of records. Those of a batch that was given back may long be
+        // followed by others'.
+        let is_new = attempts == 0 && after == self.exchange(stage).next_sequence();
         let mut more = Vec::new();
         let lane = self.queues[queue].lane(rank);
         while is_new && records < max_records && bytes < max_bytes {
@@ -616,6 +642,34 @@ impl Broker {
             self.leave(stage, part.sequence, part.records, results);
         }
         Ok(())
+    }
+
+    /// A function worker has answered its first `records` records, which are of one lease, all together by these
+    /// results.
+    pub(crate) fn answer_with(
+        &mut self,
+        stage: usize,
+        rank: usize,
+        records: u64,
+        results: Results,
+    ) -> Result<(), TooMany> {
+        let held = self.leases(stage, rank).next().map_or(0, Lease::open);
+        if records > held {
+            return Err(TooMany { held, answered: records });
+        }
+        let parts = self.exchange_mut(stage).answer(rank, records).unwrap_or_default();
+        if let Some(part) = parts.first() {
+            self.deliver(part.queue, part.records);
+            self.leave(stage, part.sequence, part.records, results);
+        }
+        Ok(())
+    }
+
+    /// A worker is gone that was to answer several records together: see [`Lease::alone`].
+    pub(crate) fn suspect(&mut self, stage: usize, rank: usize) {
+        let framing = self.input_framing(stage);
+        self.exchange_mut(stage).suspect(rank, framing);
+        self.give_back(stage, rank);
     }
 
     /// An `each` process has done all that it was started for; its results leave whole.
@@ -738,13 +792,13 @@ impl Broker {
 
     /// The queues at this moment.
     pub(crate) fn snapshot(&self) -> Vec<EdgeSnapshot> {
-        let look = |(name, queue): (&String, &Queue)| EdgeSnapshot {
-            edge: name.clone(),
+        let look = |(position, queue): (usize, &Queue)| EdgeSnapshot {
+            edge: self.names[position].clone(),
             records: queue.records(),
             bytes: queue.bytes(),
-            is_full: queue.is_full(),
+            is_full: queue.is_full() || self.is_waited_for(position),
         };
-        self.names.iter().zip(&self.queues).map(look).collect()
+        self.queues.iter().enumerate().map(look).collect()
     }
 }
 

@@ -45,5 +45,5 @@ impl Order {
 }
 
 fn bytes_of(results: &Results) -> u64 {
-    results.iter().map(|(_, block)| block.len() as u64).sum()
+    results.iter().map(|(_, block)| block.cost()).sum()
 }

@@ -37,21 +37,23 @@ struct Lane {
 impl Lane {
     fn push_back(&mut self, block: Block) {
         self.records += block.records;
-        self.bytes += block.len() as u64 + BLOCK_COST_BYTES;
+        self.bytes += block.cost() + BLOCK_COST_BYTES;
         self.blocks.push_back(block);
     }
 
     fn push_front(&mut self, block: Block) {
         self.records += block.records;
-        self.bytes += block.len() as u64 + BLOCK_COST_BYTES;
+        self.bytes += block.cost() + BLOCK_COST_BYTES;
         self.blocks.push_front(block);
     }
 
     fn take(&mut self, framing: Framing, max_bytes: usize, max_records: u64) -> Option<Block> {
         let front = self.blocks.front_mut()?;
+        let before = front.cost();
         let block = front.take_front(framing, max_bytes, max_records);
         self.records -= block.records;
-        self.bytes -= block.len() as u64;
+        // Both parts of a chunk that was split have all its bytes.
+        self.bytes = self.bytes - before + front.cost();
         if front.is_empty() {
             self.blocks.pop_front();
             self.bytes -= BLOCK_COST_BYTES;
@@ -77,6 +79,8 @@ pub(crate) struct Queue {
     lanes: Vec<Lane>,
     /// All producers have ended: nothing comes any more.
     is_closed: bool,
+    /// Bytes of the record that last found no room. A queue whose last bytes nothing fits into is full.
+    refused: usize,
     pub(crate) books: Books,
 }
 
@@ -97,6 +101,7 @@ impl Queue {
             sharing,
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             is_closed: false,
+            refused: 0,
             books: Books::default(),
         }
     }
@@ -137,6 +142,11 @@ impl Queue {
         self.lanes[lane].records
     }
 
+    /// Bytes of the records that wait in one lane, without the engine's own cost.
+    pub(crate) fn lane_bytes(&self, lane: usize) -> u64 {
+        self.lanes[lane].bytes - BLOCK_COST_BYTES * self.lanes[lane].blocks.len() as u64
+    }
+
     /// No producer puts anything in any more.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
@@ -158,7 +168,8 @@ impl Queue {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.records() >= self.capacity || self.bytes() >= self.capacity_bytes
+        let bytes = self.bytes() + if self.refused > 0 { self.refused as u64 + BLOCK_COST_BYTES } else { 0 };
+        self.records() > 0 && (self.records() >= self.capacity || bytes >= self.capacity_bytes)
     }
 
     /// Whether everything that is put in is thrown away.
@@ -175,6 +186,7 @@ impl Queue {
                 records = 0;
             }
             if records == 0 {
+                self.refused = self.framing.first(&block.data);
                 match self.when_full {
                     WhenFull::Block => return Some(block),
                     WhenFull::DropNewest => {
@@ -222,7 +234,7 @@ impl Queue {
 
     fn count_in(&mut self, block: &Block) {
         self.books.records_in += block.records * self.copies();
-        self.books.bytes_in += block.len() as u64;
+        self.books.bytes_in += block.cost();
     }
 
     fn store(&mut self, block: Block) {
@@ -335,7 +347,7 @@ fn partition(block: &Block, framing: Framing, key: &PartitionKey, lanes: usize) 
     }
     parts
         .into_iter()
-        .map(|(bytes, records)| Block { data: Bytes::from(bytes), records, is_open: false })
+        .map(|(bytes, records)| Block { pins: block.pins.clone(), ..Block::new(Bytes::from(bytes), records) })
         .collect()
 }
 

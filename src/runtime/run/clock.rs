@@ -1,28 +1,41 @@
 //! Deadlines that are not the supervisor's: delayed records, slow records, batches, idle workers.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::RunLoop;
-use super::worker::Exchange;
+use super::feed::Feed;
+use super::worker::{Exchange, Idleness, WorkerIo};
 use crate::model::Mode;
-use crate::runtime::supervisor::{Input, Worker};
+use crate::runtime::supervisor::{Asked, Input, Worker};
+use crate::sys::descriptor;
 
 /// A worker of an elastic pool that has had nothing to do for so long is not needed.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// Whether such a worker has read what lies in its pipe is looked at so often, while the pool could do without it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A `map` worker that has not answered its first record for so long is reported (the language, section 3).
 const STUCK: Duration = Duration::from_secs(5);
 
+/// A request to the launcher that the kernel was too short of something to pass on is tried again so soon.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
 impl RunLoop {
-    /// When the loop has something to do though nothing happens.
+    /// When, by the run's clock, the loop has something to do though nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.clock.is_suspended() {
+            return None;
+        }
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
         let closed_early = self.closed_early.iter().map(|&(_, at)| at).min();
         let others =
             [self.broker.next_due(), own, closed_early, self.probe_deadline(), self.still_deadline()];
         // Only for standard output that nobody reads, when all else has ended.
         let give_up = self.asked_to_end.filter(|_| self.has_ended).map(|(_, at)| at + self.plan.stop.grace);
-        others.into_iter().chain([self.supervisor.deadline(), give_up]).flatten().min()
+        let launcher = self.launcher.is_refused().then(|| self.heard_at + ASK_AGAIN);
+        others.into_iter().chain([self.supervisor.deadline(), give_up, launcher]).flatten().min()
     }
 
     fn stage_deadline(&self, stage: usize) -> Option<Instant> {
@@ -31,9 +44,15 @@ impl RunLoop {
             return None;
         }
         let batch = declared.batch.and_then(|batch| Some(self.batch_since[stage]? + batch.wait?));
+        let has_spare = self.spare(stage) > 0;
         let workers = self.workers[stage].iter().flatten().flat_map(|io| {
             let rank = io.worker.rank;
-            let idle = io.idle_since.filter(|_| declared.pool.is_elastic()).map(|since| since + IDLE);
+            let idle = match io.idleness {
+                _ if !has_spare || !self.supervisor.stage(stage).stays(rank) => None,
+                Idleness::Busy => None,
+                Idleness::Reads { looked_at } => Some(looked_at + LOOK_AGAIN),
+                Idleness::Since(since) => Some(since + IDLE),
+            };
             let slow = declared.record_timeout.and_then(|limit| Some(self.works_since(stage, rank)? + limit));
             [idle, slow, self.stuck_at(stage, rank), self.successor_late_at(stage, rank)]
         });
@@ -61,8 +80,14 @@ impl RunLoop {
 
     /// Does what is due.
     pub(super) fn keep_time(&mut self) {
-        let now = Instant::now();
+        if self.clock.is_suspended() {
+            return;
+        }
+        let now = self.heard_at;
         self.watch_movement(now);
+        if self.launcher.is_refused() {
+            self.ask_launcher();
+        }
         let is_due = |&mut (_, at): &mut (Worker, Instant)| at <= now;
         for (worker, _) in self.closed_early.extract_if(.., is_due).collect::<Vec<_>>() {
             self.reads_no_more(worker);
@@ -104,21 +129,36 @@ impl RunLoop {
             if self.stuck_at(stage, rank).is_some_and(|at| at <= now) {
                 self.say_stuck(stage, rank);
             }
-            let live = self.workers[stage].iter().flatten().count();
-            if let Some(io) = &self.workers[stage][rank]
-                && declared.pool.is_elastic()
-                && live > declared.pool.min
-                && io.idle_since.is_some_and(|since| since + IDLE <= now)
-            {
-                let worker = io.worker;
-                if let Some(io) = &mut self.workers[stage][rank] {
-                    io.idle_since = None;
-                }
-                self.shrink(worker);
-            }
         }
+        self.shrink(stage, now);
         if declared.batch.is_some() {
             self.pump_leases(stage);
+        }
+    }
+
+    /// Workers of an elastic pool that are not needed, should they have nothing to do.
+    fn spare(&self, stage: usize) -> usize {
+        let declared = &self.plan.stages[stage].stage;
+        if !declared.pool.is_elastic() || declared.mode == Mode::Each {
+            return 0;
+        }
+        let state = self.supervisor.stage(stage);
+        let staying = (0..self.workers[stage].len()).filter(|&rank| state.stays(rank)).count();
+        staying.saturating_sub(declared.pool.min)
+    }
+
+    /// Lets workers go that have had nothing to do for long, down to the least width and not below, however many are
+    /// idle at one time.
+    fn shrink(&mut self, stage: usize, now: Instant) {
+        let state = self.supervisor.stage(stage);
+        let is_idle = |io: &&WorkerIo| match io.idleness {
+            Idleness::Since(since) => since + IDLE <= now && state.stays(io.worker.rank),
+            Idleness::Busy | Idleness::Reads { .. } => false,
+        };
+        let idle = self.workers[stage].iter().flatten().filter(is_idle).map(|io| io.worker);
+        let spare: Vec<Worker> = idle.take(self.spare(stage)).collect();
+        for worker in spare {
+            self.inputs.push_back(Input::Retire { worker, asked: Asked::Retire });
         }
     }
 
@@ -131,17 +171,19 @@ impl RunLoop {
         for rank in 0..self.workers[stage].len() {
             let holds = is_leased && self.broker.held(stage, rank) > 0;
             let Some(io) = self.workers[stage][rank].as_mut() else { continue };
-            let is_idle = io.is_started
-                && !holds
-                && io.feeds.iter().flatten().all(|feed| {
-                    feed.is_idle()
-                        && crate::sys::descriptor::unread_bytes(std::os::fd::AsFd::as_fd(feed.fd()))
-                            .is_ok_and(|bytes| bytes == 0)
-                });
-            match is_idle {
-                true => drop(io.idle_since.get_or_insert(now)),
-                false => io.idle_since = None,
-            }
+            let has_all = io.is_started && !holds && io.feeds.iter().flatten().all(Feed::is_idle);
+            let has_read =
+                |feed: &Feed| descriptor::unread_bytes(feed.fd().as_fd()).is_ok_and(|bytes| bytes == 0);
+            io.idleness = match io.idleness {
+                _ if !has_all => Idleness::Busy,
+                Idleness::Since(since) => Idleness::Since(since),
+                // The kernel tells of a read only where the pipe was full before it: so this is asked now and then.
+                Idleness::Reads { looked_at } if now < looked_at + LOOK_AGAIN => {
+                    Idleness::Reads { looked_at }
+                }
+                _ if io.feeds.iter().flatten().all(has_read) => Idleness::Since(now),
+                _ => Idleness::Reads { looked_at: now },
+            };
         }
     }
 

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 
 use super::poller::Token;
-use crate::ipc::{Block, Framing, WORTH_SHARING_BYTES};
+use crate::ipc::{Block, Framing};
 use crate::sys::descriptor;
 
 /// Blocks written by one call at most; more than the kernel's fast path for `writev` gains nothing.
@@ -41,6 +41,8 @@ pub(super) struct Feed {
     fd: OwnedFd,
     pub(super) token: Token,
     is_socket: bool,
+    /// A write to it may wait, so that it is looked at before each.
+    may_wait: bool,
     outgoing: VecDeque<Outgoing>,
     /// The last block written lacked its end: it comes before anything else.
     owed_end: Option<u8>,
@@ -63,6 +65,7 @@ impl Feed {
             fd,
             token,
             is_socket: false,
+            may_wait: false,
             outgoing: VecDeque::new(),
             owed_end: None,
             is_writable: true,
@@ -77,6 +80,12 @@ impl Feed {
     /// A socket, whose description others share: each call says by itself that it does not wait.
     pub(super) fn of_socket(mut self) -> Self {
         self.is_socket = true;
+        self
+    }
+
+    /// A description that others share and that waits when it is full.
+    pub(super) fn that_may_wait(mut self) -> Self {
+        self.may_wait = true;
         self
     }
 
@@ -130,6 +139,15 @@ impl Feed {
                 if end.is_empty() { self.outgoing.front().map_or(&[][..], Outgoing::rest) } else { end };
             return send(self.fd.as_raw_fd(), next, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
         }
+        if self.may_wait {
+            if !descriptor::is_ready(self.fd.as_fd(), true) {
+                return Err(Errno::EAGAIN);
+            }
+            let next =
+                if end.is_empty() { self.outgoing.front().map_or(&[][..], Outgoing::rest) } else { end };
+            // A pipe that is ready takes so much without waiting, pipe(7).
+            return nix::unistd::write(&self.fd, &next[..next.len().min(nix::libc::PIPE_BUF)]);
+        }
         if end.is_empty() && self.outgoing.len() == 1 {
             return nix::unistd::write(&self.fd, self.outgoing[0].rest());
         }
@@ -151,7 +169,7 @@ impl Feed {
             self.owed_end = None;
             count -= 1;
             // It lies in the pipe like any other byte, and belongs to no record of its own.
-            self.keep(0, Block { data: Bytes::copy_from_slice(&[end]), records: 0, is_open: false });
+            self.keep(0, Block::new(Bytes::copy_from_slice(&[end]), 0));
         }
         while let Some(next) = self.outgoing.front_mut() {
             let rest = next.block.len() - next.written;
@@ -174,10 +192,9 @@ impl Feed {
             return;
         }
         // A little of each of many reads must not hold all their buffers, for as long as a slow worker takes.
-        let data =
-            if block.len() < WORTH_SHARING_BYTES { Bytes::copy_from_slice(&block.data) } else { block.data };
-        self.delivered_bytes += data.len();
-        self.delivered.push_back((queue, Block { data, ..block }));
+        let block = block.kept();
+        self.delivered_bytes += block.len();
+        self.delivered.push_back((queue, block));
         while let Some((_, first)) = self.delivered.front() {
             if self.delivered_bytes - first.len() < self.keep_bytes {
                 break;
@@ -221,7 +238,7 @@ impl Feed {
                     let (whole, records) = match whole < read && whole < next.block.len() {
                         true => {
                             let more = framing.first(&next.block.data[whole..]);
-                            (whole + more, records + 1)
+                            (whole + more, records + framing.count_in(&next.block.data[whole..]))
                         }
                         false => (whole, records),
                     };
@@ -244,12 +261,7 @@ impl Feed {
             } else {
                 let read = block.len() - in_pipe;
                 let framing = framing(queue);
-                let begun = framing.records(&block.data).scan(0, |at, record| {
-                    let start = *at;
-                    *at += record.len();
-                    Some(start)
-                });
-                let begun = begun.take_while(|&start| start < read).count() as u64;
+                let begun = framing.begun_before(&block.data, read);
                 block.take_records(framing, begun);
                 in_pipe = 0;
             }
@@ -282,7 +294,10 @@ pub(super) struct TakenBack {
 /// Bytes that lie in a pipe whose reader has gone. They are read away, so that a process that still holds the
 /// reading end cannot have them too.
 fn unread_in_pipe(fd: &OwnedFd) -> usize {
-    let Ok(mut reading) = descriptor::reading_end_of(fd.as_fd()) else { return 0 };
+    // Without a descriptor to read by they can still be counted.
+    let Ok(mut reading) = descriptor::reading_end_of(fd.as_fd()) else {
+        return descriptor::unread_bytes(fd.as_fd()).unwrap_or(0);
+    };
     let mut bytes = 0;
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count) = reading.read(&mut buffer) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::ipc::{Block, Framing};
+use crate::ipc::{Block, Framing, Pins};
 use crate::sys::mapping;
 
 /// Held in memory at most; more goes to an unlinked temporary file.
@@ -19,6 +19,8 @@ pub(super) struct Held {
     blocks: Vec<Block>,
     bytes: usize,
     file: Option<File>,
+    /// What blocks lie in that went to the file.
+    pins: Pins,
 }
 
 impl Held {
@@ -28,6 +30,7 @@ impl Held {
             return Ok(());
         }
         self.bytes += block.len();
+        self.pins.join(&block.pins);
         if let Some(file) = &mut self.file {
             return file.write_all(&block.data);
         }
@@ -46,7 +49,10 @@ impl Held {
     pub(super) fn take(self, framing: Framing) -> io::Result<Vec<Block>> {
         match self.file {
             None => Ok(self.blocks),
-            Some(file) => Ok(vec![Block::whole(mapping::map(&file, self.bytes)?, framing)]),
+            Some(file) => {
+                let all = Block::whole(mapping::map(&file, self.bytes)?, framing);
+                Ok(vec![Block { pins: self.pins, ..all }])
+            }
         }
     }
 }
@@ -70,12 +76,13 @@ pub(super) fn join(blocks: Vec<Block>) -> Option<Block> {
     let mut blocks = blocks.into_iter();
     let first = blocks.next()?;
     let mut joined: Option<Vec<u8>> = None;
-    let (mut records, mut is_open) = (first.records, first.is_open);
+    let (mut records, mut is_open, mut pins) = (first.records, first.is_open, first.pins);
     for block in blocks {
+        pins.join(&block.pins);
         joined.get_or_insert_with(|| first.data.to_vec()).extend_from_slice(&block.data);
         records += block.records;
         is_open = block.is_open;
     }
     let data = joined.map_or(first.data, Bytes::from);
-    Some(Block { data, records, is_open })
+    Some(Block { data, records, is_open, pins })
 }

@@ -1,17 +1,16 @@
 //! Leased records for `map` and `each` workers, and what they answer.
 
-use std::time::Instant;
-
 use bytes::{BufMut, Bytes, BytesMut};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::RunLoop;
 use super::feed::Feed;
+use super::function::shown_value;
 use super::held::{self, Held};
 use super::read::cut;
-use super::worker::Exchange;
+use super::worker::{Exchange, Idleness};
 use crate::event::EventKind;
-use crate::ipc::{Block, Framing};
+use crate::ipc::{Block, Framing, records_header};
 use crate::model::{Exit, Mode, OnError};
 use crate::runtime::broker::{Consumer, Failure, Lease, Results, Verdict};
 use crate::runtime::supervisor::{Asked, Input, Worker, describe_end};
@@ -19,8 +18,22 @@ use crate::runtime::supervisor::{Asked, Input, Worker, describe_end};
 /// Bytes leased to one `map` worker by one write: what the kernel's default pipe holds.
 pub(crate) const LEASE_BYTES: usize = 64 << 10;
 
+/// Batches that one `map` worker is given at most: the one that it works on, and the next.
+const BATCHES_AHEAD: usize = 2;
+
 /// The failed record in a `failed` document.
 const FAILED: &str = "failed";
+
+/// Why an attempt at a record failed, as people are told.
+pub(super) struct Blame {
+    /// The record as one line of text.
+    pub(super) shown: String,
+    /// The record as a worker describes it, where it is coded so that only a worker can read it.
+    pub(super) record: Option<Value>,
+    pub(super) error: String,
+    pub(super) exit: Option<Exit>,
+    pub(super) traceback: Option<String>,
+}
 
 impl RunLoop {
     /// Gives this stage's workers what they may have.
@@ -45,7 +58,7 @@ impl RunLoop {
     // ---- map
 
     /// Whether results, or records that failed, wait for room: nothing more is given out then.
-    fn has_blocked_output(&self, stage: usize) -> bool {
+    pub(super) fn has_blocked_output(&self, stage: usize) -> bool {
         (0..self.plan.stages[stage].outputs.len())
             .any(|port| self.broker.is_blocked(self.broker.output(stage, port)))
     }
@@ -57,7 +70,7 @@ impl RunLoop {
         let width = self.workers[stage].len();
         let first = self.turns[stage];
         self.turns[stage] = (first + 1) % width;
-        let sharers = self.workers[stage].iter().flatten().filter(|io| io.is_started).count() as u64;
+        let sharers = self.workers[stage].iter().flatten().filter(|io| io.takes_records()).count() as u64;
         for step in 0..width {
             self.give_map((stage, (first + step) % width), sharers);
         }
@@ -68,9 +81,10 @@ impl RunLoop {
         let most = self.plan.stages[stage].stage.max_records_per_worker.unwrap_or(u64::MAX);
         let held = self.broker.held(stage, rank);
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
-        let Exchange::Map { window, first_lease, .. } = &mut io.exchange else { return };
+        let takes_records = io.takes_records();
+        let Exchange::Map { window, .. } = &io.exchange else { return };
         let has_room = io.feeds[0].as_ref().is_some_and(|feed| feed.is_writable && feed.is_idle());
-        if !io.is_started || io.input_closed || !has_room || !window.wants_more(held) {
+        if !takes_records || io.input_closed || !has_room || !window.wants_more(held) {
             return;
         }
         if io.given >= most {
@@ -81,33 +95,70 @@ impl RunLoop {
             }
             return;
         }
-        let waiting = self.broker.waiting(Consumer::Port { stage, port: 0 }, rank);
-        let share = waiting.div_ceil(sharers.max(1)).max(1);
-        let mut records = (window.records() - held).min(most - io.given).min(share);
-        let mut bytes = LEASE_BYTES;
-        let framing = self.broker.input_framing(stage);
-        let mut gave = false;
-        while records > 0 && bytes > 0 {
-            let Some(lease) = self.broker.lease(stage, rank, bytes, records) else { break };
-            records = records.saturating_sub(lease.block.records);
-            bytes = bytes.saturating_sub(lease.block.len());
-            io.given += lease.block.records;
-            let (queue, block) = (lease.queue, ended(&lease.block, framing));
-            if let Some(feed) = io.feeds[0].as_mut() {
-                feed.push(queue, block);
-            }
-            gave = true;
-        }
-        if !gave {
+        let worker = io.worker;
+        let leased = match self.plan.stages[stage].stage.batch {
+            None => self.lease_records((stage, rank), held, sharers),
+            Some(_) => u64::from(
+                self.broker.leases(stage, rank).count() < BATCHES_AHEAD && self.lease_batch(stage, rank),
+            ),
+        };
+        if leased == 0 {
             return;
         }
-        let now = Instant::now();
+        self.hand_over(worker, leased);
+        let now = self.clock.now();
+        let Some(io) = self.workers[stage][rank].as_mut() else { return };
+        let Exchange::Map { window, first_lease, .. } = &mut io.exchange else { return };
         if held == 0 {
             window.begins(now);
             first_lease.get_or_insert(now);
         }
-        io.idle_since = None;
+        io.idleness = Idleness::Busy;
         self.flush_feed(stage, rank, 0);
+    }
+
+    /// Leases a worker as many records as it should have ahead of it, or its share of what waits. Returns how many
+    /// leases these are.
+    fn lease_records(&mut self, (stage, rank): (usize, usize), held: u64, sharers: u64) -> u64 {
+        let most = self.plan.stages[stage].stage.max_records_per_worker.unwrap_or(u64::MAX);
+        let waiting = self.broker.waiting(Consumer::Port { stage, port: 0 }, rank);
+        let share = waiting.div_ceil(sharers.max(1)).max(1);
+        let Some(io) = self.workers[stage][rank].as_ref() else { return 0 };
+        let Exchange::Map { window, .. } = &io.exchange else { return 0 };
+        let mut records = window.records().saturating_sub(held).min(most - io.given).min(share);
+        let (mut bytes, mut leases) = (LEASE_BYTES, 0);
+        while records > 0 && bytes > 0 {
+            let Some(lease) = self.broker.lease(stage, rank, bytes, records) else { break };
+            records = records.saturating_sub(lease.block.records);
+            bytes = bytes.saturating_sub(lease.block.len());
+            leases += 1;
+        }
+        leases
+    }
+
+    /// Puts what a `map` worker was leased last on its way to it.
+    fn hand_over(&mut self, worker: Worker, leases: u64) {
+        let Worker { stage, rank, .. } = worker;
+        let framing = self.broker.input_framing(stage);
+        let all = self.broker.leases(stage, rank).count();
+        let new = usize::try_from(leases).map_or(0, |new| all.saturating_sub(new));
+        let given: Vec<_> = self
+            .broker
+            .leases(stage, rank)
+            .skip(new)
+            .map(|lease| (lease.queue, ended(&lease.block, framing), lease.attempts + 1, lease.alone))
+            .collect();
+        for (queue, block, attempt, alone) in given {
+            self.give_segments(worker, &block);
+            let Some(io) = self.workers[stage][rank].as_mut() else { return };
+            io.given += block.records;
+            let header = io.control.is_some().then(|| records_header(&block, attempt, alone));
+            let Some(feed) = io.feeds[0].as_mut() else { return };
+            if let Some(data) = header {
+                feed.push(queue, Block::new(data, 0));
+            }
+            feed.push(queue, block);
+        }
     }
 
     /// Nothing comes any more: a command may wait for that to give its last answers. Should one die that holds
@@ -141,7 +192,7 @@ impl RunLoop {
             return;
         }
         let records = block.records;
-        window.answered(records, Instant::now());
+        window.answered(records, self.clock.now());
         *answered += records;
         let total = *answered;
         match self.broker.answer(stage, rank, Some(port), framing, block) {
@@ -166,6 +217,7 @@ impl RunLoop {
         is_success: bool,
         asked: Option<Asked>,
         last: Option<Block>,
+        about: Option<Value>,
     ) {
         let Worker { stage, rank, .. } = worker;
         if self.abandoned[stage] {
@@ -181,14 +233,19 @@ impl RunLoop {
             }
         }
         let is_blamed = asked.is_none_or(|asked| asked == Asked::Fault);
+        if is_blamed && self.is_guilt_unknown(stage, rank) {
+            self.faults.remove(&worker);
+            return self.broker.suspect(stage, rank);
+        }
         if is_blamed && self.broker.held(stage, rank) > 0 {
             let name = self.plan.stages[stage].stage.worker_name(rank);
             let fault = self.faults.remove(&worker);
             let failure = if fault.is_some() { Failure::Error } else { Failure::Death };
             let error = fault.unwrap_or_else(|| describe_end(&name, exit));
-            let record = self.current_record(stage, rank);
-            let verdict = self.broker.fail_current(stage, rank, failure, Instant::now());
-            self.judged(worker, record, verdict, Some(exit), &error);
+            let shown = about.as_ref().map_or_else(|| self.current_record(stage, rank), shown_value);
+            let blame = Blame { shown, record: about, error, exit: Some(exit), traceback: None };
+            let verdict = self.fail_current(stage, rank, failure);
+            self.judged(worker, verdict, blame);
         }
         self.broker.give_back(stage, rank);
     }
@@ -234,9 +291,11 @@ impl RunLoop {
             self.batch_since[stage] = None;
             return false;
         }
-        let since = *self.batch_since[stage].get_or_insert_with(Instant::now);
-        let waited = batch.wait.is_some_and(|wait| since.elapsed() >= wait);
+        let now = self.clock.now();
+        let since = *self.batch_since[stage].get_or_insert(now);
+        let waited = batch.wait.is_some_and(|wait| now.saturating_duration_since(since) >= wait);
         let is_due = waiting >= size
+            || batch.bytes.is_some_and(|bytes| self.broker.waiting_bytes(consumer, rank) >= bytes)
             || has_returned
             || waited
             || self.broker.is_backlogged(stage)
@@ -293,8 +352,13 @@ impl RunLoop {
             }
         } else {
             let name = self.plan.stages[stage].stage.worker_name(rank);
-            let error = self.faults.remove(&worker).unwrap_or_else(|| describe_end(&name, exit));
-            self.judge_each(worker, Some(exit), error);
+            // One that was killed for its record has not died by itself.
+            let (failure, error) = match (self.faults.remove(&worker), exit) {
+                (Some(fault), _) => (Failure::Error, fault),
+                (None, Exit::Signal(_)) => (Failure::Death, describe_end(&name, exit)),
+                (None, Exit::Code(_)) => (Failure::Error, describe_end(&name, exit)),
+            };
+            self.judge_each(worker, failure, Some(exit), &error);
         }
         self.pump_leases(stage);
     }
@@ -311,14 +375,11 @@ impl RunLoop {
     }
 
     /// The attempt at what an `each` process was started for has failed.
-    pub(super) fn judge_each(&mut self, worker: Worker, exit: Option<Exit>, error: String) {
-        let failure = match exit {
-            Some(Exit::Signal(_)) if !self.faults.contains_key(&worker) => Failure::Death,
-            _ => Failure::Error,
-        };
-        let record = self.current_record(worker.stage, worker.rank);
-        let verdict = self.broker.fail_held(worker.stage, worker.rank, failure, Instant::now());
-        self.judged(worker, record, verdict, exit, &error);
+    pub(super) fn judge_each(&mut self, worker: Worker, failure: Failure, exit: Option<Exit>, error: &str) {
+        let shown = self.current_record(worker.stage, worker.rank);
+        let verdict = self.broker.fail_held(worker.stage, worker.rank, failure, self.clock.now());
+        let error = error.to_owned();
+        self.judged(worker, verdict, Blame { shown, record: None, error, exit, traceback: None });
         self.pump_leases(worker.stage);
     }
 
@@ -328,19 +389,24 @@ impl RunLoop {
     fn current_record(&self, stage: usize, rank: usize) -> String {
         let Some(lease) = self.broker.leases(stage, rank).next() else { return String::new() };
         let framing = self.broker.input_framing(stage);
+        if framing == Framing::Chunks {
+            // Only a worker can read it, and none has.
+            return format!("number {}", lease.sequence + 1);
+        }
         let answered = usize::try_from(lease.answered).unwrap_or(usize::MAX);
         let record = framing.records(&lease.block.data).nth(answered).unwrap_or_default();
         cut(framing.body(record))
     }
 
-    fn judged(
-        &mut self,
-        worker: Worker,
-        record: String,
-        verdict: Option<Verdict>,
-        exit: Option<Exit>,
-        error: &str,
-    ) {
+    /// The record that a `map` worker works on has failed, or the whole batch that its function was called with.
+    pub(super) fn fail_current(&mut self, stage: usize, rank: usize, failure: Failure) -> Option<Verdict> {
+        match self.plan.stages[stage].stage.batch {
+            Some(_) => self.broker.fail_held(stage, rank, failure, self.clock.now()),
+            None => self.broker.fail_current(stage, rank, failure, self.clock.now()),
+        }
+    }
+
+    pub(super) fn judged(&mut self, worker: Worker, verdict: Option<Verdict>, blame: Blame) {
         let Worker { stage, rank, .. } = worker;
         let Some(verdict) = verdict else { return };
         let (attempts, retried) = match &verdict {
@@ -349,8 +415,8 @@ impl RunLoop {
         };
         self.tell(EventKind::RecordFailed {
             worker: self.worker_id(worker),
-            record: record.clone(),
-            error: error.to_owned(),
+            record: blame.shown.clone(),
+            error: blame.error.clone(),
             attempts,
             retried,
         });
@@ -359,12 +425,16 @@ impl RunLoop {
             Verdict::UsedUp(lease) => {
                 let outputs = &self.plan.stages[stage].outputs;
                 if let Some(port) = outputs.iter().position(|port| port.name == FAILED) {
-                    let documents = self.failed_documents(worker, &lease, exit, error);
+                    let documents = self.failed_documents(worker, &lease, &blame);
                     self.broker.publish(self.broker.output(stage, port), documents);
                 } else if self.plan.stages[stage].stage.on_error == OnError::Fail {
                     let times = if attempts == 1 { String::new() } else { format!(", {attempts} times") };
-                    let reason = format!("{error}{times}, for the record `{record}`");
-                    let stderr = self.tails[stage][rank].lines();
+                    let Blame { shown, error, exit, traceback, .. } = blame;
+                    let reason = format!("{error}{times}, for the record `{shown}`");
+                    let stderr = match traceback {
+                        Some(traceback) => traceback.lines().map(str::to_owned).collect(),
+                        None => self.tails[stage][rank].lines(),
+                    };
                     self.inputs.push_back(Input::Fail { stage, rank: Some(rank), exit, reason, stderr });
                 }
             }
@@ -372,32 +442,44 @@ impl RunLoop {
     }
 
     /// One JSON document for each record of a lease whose attempts are used up.
-    fn failed_documents(&self, worker: Worker, lease: &Lease, exit: Option<Exit>, error: &str) -> Block {
+    fn failed_documents(&self, worker: Worker, lease: &Lease, blame: &Blame) -> Block {
         let Worker { stage, rank, .. } = worker;
         let declared = &self.plan.stages[stage].stage;
         let is_json = self.plan.stages[stage].inputs[0].format == crate::model::Format::Json;
         let framing = self.broker.input_framing(stage);
         let mut bytes = BytesMut::new();
+        // A function is told which record it failed; those of a batch have failed together.
+        let described = blame.record.as_ref().filter(|_| lease.block.records == 1);
         for record in framing.records(&lease.block.data) {
             let body = framing.body(record);
-            let parsed = is_json.then(|| serde_json::from_slice::<serde_json::Value>(body).ok()).flatten();
+            let read = |body| serde_json::from_slice::<Value>(body).ok().filter(|_| is_json);
+            let value = match (described, framing) {
+                (Some(value), _) => value.clone(),
+                (None, Framing::Chunks) => blame.record.clone().unwrap_or_default(),
+                (None, _) => read(body).unwrap_or_else(|| String::from_utf8_lossy(body).into()),
+            };
             let mut document = json!({
-                "record": parsed.unwrap_or_else(|| String::from_utf8_lossy(body).into()),
-                "error": error,
+                "record": value,
+                "error": blame.error,
                 "attempts": lease.attempts,
                 "stage": declared.name,
                 "worker": declared.worker_name(rank),
-                "exit": exit.map(Exit::code),
+                "exit": blame.exit.map(Exit::code),
                 "stderr": self.tails[stage][rank].lines().join("\n"),
             });
-            if std::str::from_utf8(body).is_err() {
+            if let Some(traceback) = &blame.traceback {
+                document["traceback"] = traceback.as_str().into();
+            }
+            if framing != Framing::Chunks && std::str::from_utf8(body).is_err() {
                 // Nothing is lost of a record that no JSON text can hold.
                 document["record_bytes"] = body.into();
             }
             bytes.extend_from_slice(document.to_string().as_bytes());
             bytes.put_u8(b'\n');
         }
-        Block { data: bytes.freeze(), records: lease.block.records, is_open: false }
+        // One document for each record, but for a chunk: nobody can tell its records apart.
+        let records = framing.records(&lease.block.data).count() as u64;
+        Block::new(bytes.freeze(), records)
     }
 }
 
@@ -407,5 +489,5 @@ fn ended(block: &Block, framing: Framing) -> Block {
     let mut bytes = BytesMut::with_capacity(block.len() + 1);
     bytes.extend_from_slice(&block.data);
     bytes.put_u8(end);
-    Block { data: Bytes::from(bytes), records: block.records, is_open: false }
+    Block::new(Bytes::from(bytes), block.records)
 }

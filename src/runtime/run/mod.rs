@@ -15,8 +15,13 @@
 //! | `read` | what workers write, cut and passed on |
 //! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
+//! | `function` | workers that call functions: their control connection, their answers |
+//! | `servers` | processes that are forked for each worker |
+//! | `segments` | shared memory for large records |
 //! | `ready` | whether workers are ready |
+//! | `hear` | what the launcher and other threads say |
 //! | `settle` | what the cores say is done |
+//! | `time` | the run's clock, which stands still while the run is suspended |
 //! | `clock` | deadlines that are not the supervisor's |
 //! | `why` | who waits for what |
 //! | `tell` | events, snapshots, the report |
@@ -24,28 +29,33 @@
 mod ahead;
 mod clock;
 mod feed;
+mod function;
+mod hear;
 mod held;
 mod lease;
 mod poller;
 mod read;
 mod ready;
 mod recipe;
+mod segments;
+mod servers;
 mod settle;
 mod start;
 mod stdio;
 mod stream;
 mod successor;
 mod tell;
+mod time;
 mod why;
 mod window;
 mod worker;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use nix::sys::eventfd::EventFd;
@@ -57,10 +67,13 @@ use poller::{Poller, Ready, Token, Tokens};
 pub(crate) use read::LONGEST_LOG_LINE;
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
+use segments::Segments;
+use servers::Servers;
 use stdio::{Stdin, Stdout};
 use successor::Successor;
 pub(crate) use successor::{MOST_SUCCESSORS, may_have_successors};
 use tell::Events;
+use time::RunClock;
 pub(crate) use window::{LARGEST_PIPE, ONE_PAGE};
 pub(crate) use worker::TAIL_BYTES;
 use worker::{StderrTail, WorkerIo};
@@ -73,6 +86,13 @@ use crate::ipc::Buffers;
 use crate::model::Mode;
 use crate::process::{Launcher, Notification};
 use crate::report::{Report, Snapshot};
+use crate::sys::descriptor;
+
+/// A turn that takes so much longer than it was meant to, and some that follow it, are for listening alone.
+const AWAY: Duration = Duration::from_millis(100);
+
+/// So many turns.
+const CATCHES_UP: u32 = 16;
 
 /// What other threads ask of the run.
 #[derive(Debug)]
@@ -83,8 +103,12 @@ pub(crate) enum Control {
     Snapshot(Sender<Snapshot>),
     /// Tells observers who waits for what.
     Explain,
-    /// A probe has looked at a worker.
-    Probed(Worker, Result<(), String>),
+    /// A probe has looked at a worker, from this moment of the real clock on.
+    Probed {
+        worker: Worker,
+        seen: Result<(), String>,
+        began_at: Instant,
+    },
 }
 
 /// What a token stands for.
@@ -98,12 +122,18 @@ enum Target {
     Tap { stage: usize, rank: usize, port: usize },
     Log { stage: usize, rank: usize },
     Notify { stage: usize, rank: usize },
+    Control { stage: usize, rank: usize },
+    Server(u32),
+    ServerLog(u32),
+    Answers { stage: usize, rank: usize },
 }
 
 /// Whose process it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Worker(Worker),
+    /// A fork server.
+    Server(u32),
     /// One look at whether this worker is ready.
     Probe(Worker),
     /// It takes the place of the process that is in this slot.
@@ -124,7 +154,9 @@ struct PipeEnds {
 pub(crate) struct RunLoop {
     plan: Arc<Plan>,
     names: RunNames,
+    /// In real time, as all that is told of it.
     began_at: Instant,
+    clock: RunClock,
     broker: Broker,
     supervisor: Supervisor,
     launcher: Launcher,
@@ -152,6 +184,8 @@ pub(crate) struct RunLoop {
     next_id: u64,
     /// Ends that may have something to read, in turn.
     readable: VecDeque<Token>,
+    segments: Segments,
+    servers: Servers,
     pipes: HashMap<(usize, usize), PipeEnds>,
     /// Files that were opened, and emptied, in this run.
     opened: HashSet<PathBuf>,
@@ -182,6 +216,18 @@ pub(crate) struct RunLoop {
     said_still: bool,
     events: Events,
     has_ended: bool,
+    /// Descriptors that whoever started this process left inheritable.
+    inheritable: Vec<RawFd>,
+    /// Records may flow: every function was found.
+    flows: bool,
+    /// When this thread last began to listen. What is due is judged by this time: all that had happened before it is
+    /// known, and what came later may have been in time.
+    heard_at: Instant,
+    /// How long it then meant to wait at most.
+    patience: Duration,
+    /// This process stood still, or was very busy: for so many turns more it only listens, as long as there is
+    /// anything to hear. Others did not stand still, and what they did meanwhile takes more than one look.
+    catches_up: u32,
     /// The strongest request to end the run, and when it came.
     asked_to_end: Option<(Level, Instant)>,
 }
@@ -207,6 +253,7 @@ impl RunLoop {
         let mut run = Self {
             names: RunNames { pipeline: plan.name.clone(), run_id },
             began_at: Instant::now(),
+            clock: RunClock::default(),
             supervisor: Supervisor::new(&plan, fastrand::u64(..)),
             broker,
             launcher,
@@ -227,6 +274,8 @@ impl RunLoop {
             ids: HashMap::new(),
             next_id: 1,
             readable: VecDeque::new(),
+            segments: Segments::default(),
+            servers: Servers::default(),
             pipes: HashMap::new(),
             opened: HashSet::new(),
             stdin: None,
@@ -245,6 +294,11 @@ impl RunLoop {
             said_still: false,
             events: Events::new(events),
             has_ended: false,
+            inheritable: descriptor::inheritable(),
+            flows: false,
+            heard_at: Instant::now(),
+            patience: Duration::MAX,
+            catches_up: 0,
             asked_to_end: None,
             plan: Arc::new(plan),
         };
@@ -262,23 +316,26 @@ impl RunLoop {
             self.turn(&mut ready);
         }
         let report = self.report();
-        let Self { mut launcher, events, began_at, names, .. } = self;
-        // The launcher kills whatever is left, and waits for it; what a killed one leaves is ours to kill.
-        if !launcher.end() {
-            crate::process::kill_leftovers(&names.run_id);
-        }
+        // The launcher kills whatever is left, and waits for it.
+        self.end_launcher();
+        let Self { events, began_at, .. } = self;
         events.end(began_at.elapsed(), &report);
         report
     }
 
     fn turn(&mut self, ready: &mut Vec<Ready>) {
+        let now = self.clock.now();
+        let was_away = now.saturating_duration_since(self.heard_at) > self.patience.saturating_add(AWAY);
         let timeout = match self.readable.is_empty() {
             true => {
-                let deadline = [self.deadline(), self.events.due()].into_iter().flatten().min();
-                deadline.map(|at| at.saturating_duration_since(Instant::now()))
+                let deadline = self.deadline().map(|at| at.saturating_duration_since(now));
+                deadline.into_iter().chain(self.events.due_in()).min()
             }
-            false => Some(std::time::Duration::ZERO),
+            false => Some(Duration::ZERO),
         };
+        self.heard_at = now;
+        self.patience = timeout.unwrap_or(Duration::MAX);
+        self.catches_up = if was_away { CATCHES_UP } else { self.catches_up };
         ready.clear();
         if let Err(error) = self.poller.wait(timeout, ready) {
             // Only a bug makes epoll fail; the run cannot go on without it.
@@ -305,8 +362,17 @@ impl RunLoop {
             self.read(token);
             self.settle();
         }
-        self.keep_time();
+        if self.catches_up > 0 && !self.readable.is_empty() {
+            self.catches_up -= 1;
+        } else {
+            self.catches_up = 0;
+            self.keep_time();
+        }
         self.settle();
+        self.recycle_segments();
+        self.end_unneeded_servers();
+        // A stage that is ended meanwhile waits for no room any more.
+        self.start_some();
         self.events.send_if_due();
         self.watch_launcher();
     }
@@ -337,6 +403,18 @@ impl RunLoop {
             Target::Stdin => self.stdin_is_readable(event.token),
             Target::Log { stage, rank } => self.read_log(stage, rank),
             Target::Notify { stage, rank } => self.read_notify(stage, rank),
+            Target::Control { stage, rank } => self.control_is_ready(stage, rank),
+            Target::Server(number) => self.hear_server(number),
+            Target::ServerLog(number) => self.read_server_log(number),
+            Target::Answers { stage, rank } => {
+                let answers = self.workers[stage][rank].as_mut().and_then(|io| io.answers.as_mut());
+                if let Some(tap) = answers {
+                    tap.has_hung_up |= event.hung_up;
+                    if !std::mem::replace(&mut tap.is_readable, true) {
+                        self.readable.push_back(event.token);
+                    }
+                }
+            }
             Target::Launcher | Target::Wake => {}
         }
     }

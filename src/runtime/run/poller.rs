@@ -126,7 +126,9 @@ impl Poller {
         };
         let count = match self.epoll.wait(&mut self.events, timeout) {
             Ok(count) => count,
-            Err(Errno::EINTR) => 0,
+            // This process was stopped and goes on, perhaps long after the timeout. What has happened meanwhile comes
+            // before what is due by now.
+            Err(Errno::EINTR) => self.epoll.wait(&mut self.events, EpollTimeout::ZERO).unwrap_or(0),
             Err(error) => return Err(error.into()),
         };
         ready.extend(self.events[..count].iter().map(|event| {

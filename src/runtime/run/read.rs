@@ -7,15 +7,11 @@ use super::ready::Probing;
 use super::worker::{Exchange, Log, Tap};
 use super::{RunLoop, Target};
 use crate::event::EventKind;
-use crate::ipc::{Block, Cut, Framing, Oversize};
+use crate::ipc::{Block, Cut, Framing, Oversize, check_chunks};
 use crate::model::{Format, Mode, RestartPolicy};
 use crate::runtime::supervisor::{Input, Phase, Worker};
-use crate::sys::descriptor;
 
 use super::window::LARGEST_PIPE;
-
-/// A read of this much means that the pipe was full, or nearly: its writer is faster than its size allows.
-const NEARLY_FULL_BYTES: usize = 48 << 10;
 
 /// A line of standard error is cut at this length, so that one without an end does not grow.
 pub(crate) const LONGEST_LOG_LINE: usize = 64 << 10;
@@ -30,6 +26,7 @@ impl RunLoop {
             Some(Target::Tap { stage, rank, port }) => self.read_tap(stage, rank, port),
             Some(Target::Stdin) => self.read_stdin(),
             Some(Target::Log { stage, rank }) => self.read_log(stage, rank),
+            Some(Target::Answers { stage, rank }) => self.read_answers(stage, rank),
             _ => {}
         }
     }
@@ -53,14 +50,7 @@ impl RunLoop {
         match cut {
             Cut::Nothing => tap.is_readable = false,
             Cut::Read { block, bytes } => {
-                if bytes >= NEARLY_FULL_BYTES && !tap.is_large {
-                    tap.is_large = true;
-                    descriptor::set_pipe_size(tap.fd.as_fd(), LARGEST_PIPE);
-                }
-                // A short read has emptied the pipe, and what comes next is a new event; the end of one that was
-                // hung up before is none.
-                tap.is_readable = bytes >= NEARLY_FULL_BYTES || tap.has_hung_up;
-                if tap.is_readable {
+                if tap.read_so_much(bytes) {
                     self.readable.push_back(tap.token);
                 }
                 self.came(stage, rank, port, block);
@@ -72,20 +62,15 @@ impl RunLoop {
         }
     }
 
-    /// An output has ended, in this block: a last line without its end, or a torn frame.
+    /// An output has ended, in this block: a last line without its end, or a torn frame. The frame is an error of a worker
+    /// that ends well, and of one that dies only its unfinished work: it waits for that.
     fn ended_in(&mut self, stage: usize, rank: usize, port: usize, block: Block) {
-        let Some(tap) = self.tap_mut(stage, rank, port) else { return };
-        if block.is_empty() || tap.cutter.framing().may_end_in(&block.data) {
-            return self.came(stage, rank, port, block);
-        }
-        let reason = format!("its output ended in the middle of a frame, after {} of its bytes", block.len());
-        self.torn(stage, rank, reason);
-    }
-
-    /// A torn last frame is an error of a worker that ends well; of one that dies it is only its unfinished work.
-    fn torn(&mut self, stage: usize, rank: usize, reason: String) {
-        if self.mode(stage) == Mode::Stream {
-            self.fail_stage(stage, Some(rank), reason);
+        let Some(io) = self.workers[stage][rank].as_mut() else { return };
+        let Some(tap) = io.taps[port].as_ref() else { return };
+        match &mut io.exchange {
+            Exchange::Stream { last, .. } if block.is_open => last.push((port, block)),
+            _ if tap.cutter.framing().may_end_in(&block.data) => self.came(stage, rank, port, block),
+            _ => {}
         }
     }
 
@@ -96,16 +81,30 @@ impl RunLoop {
         }
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let Some(tap) = io.taps[port].as_ref() else { return };
-        let framing = tap.cutter.framing();
+        let (framing, is_json) = (tap.cutter.framing(), tap.is_json);
+        if framing == Framing::Chunks
+            && let Err(breach) = check_chunks(&block.data)
+        {
+            return self.breached(stage, rank, &breach);
+        }
+        let worker = io.worker;
+        let block = match framing {
+            Framing::Chunks => match self.pin_segments(worker, block) {
+                Ok(block) => block,
+                Err(breach) => return self.breached(stage, rank, &breach),
+            },
+            Framing::EndedBy(_) | Framing::Length => block,
+        };
         // What an `each` process wrote, and what ends without an end, counts only if its worker ends well; it is looked
         // at then.
         let is_final = !block.is_open && self.plan.stages[stage].stage.mode != Mode::Each;
-        if tap.is_json
+        if is_json
             && is_final
             && let Some(reason) = first_invalid(framing, &block)
         {
             return self.fail_stage(stage, Some(rank), reason);
         }
+        let Some(io) = self.workers[stage][rank].as_mut() else { return };
         if matches!(io.probe, Some(Probing::Log { .. })) {
             let data = block.data.clone();
             self.look_at_line(stage, rank, &data);
@@ -115,7 +114,6 @@ impl RunLoop {
         let producer = tap.producer;
         let is_stdout = self.plan.stages[stage].outputs[port].name == crate::model::STDOUT;
         match &mut io.exchange {
-            Exchange::Stream { last, .. } if block.is_open => last.push((port, block)),
             Exchange::Map { .. } if is_stdout => self.answered(stage, rank, port, framing, block),
             Exchange::Each { results, .. } if results.iter().any(|(of, _)| *of == port) => {
                 let held = results.iter_mut().find(|(of, _)| *of == port);
@@ -194,7 +192,7 @@ impl RunLoop {
         }
     }
 
-    fn tell_if_outputs_ended(&mut self, worker: Worker) {
+    pub(super) fn tell_if_outputs_ended(&mut self, worker: Worker) {
         let Some(io) = self.io(worker) else { return };
         // Before it is known to have started, the supervisor knows of no process that could be at its end.
         if io.is_started && !io.has_open_outputs() && !std::mem::replace(&mut io.told_outputs_ended, true) {
@@ -216,6 +214,9 @@ impl RunLoop {
             let is_at_end = self.drain_tap(stage, rank, port);
             held.extend(self.close_tap(stage, rank, port).filter(|_| !is_at_end).map(|tap| tap.fd));
         }
+        held.extend(self.drain_answers(stage, rank));
+        self.read_control(stage, rank);
+        self.close_control(stage, rank);
         self.read_log(stage, rank);
         held.extend(self.close_log(stage, rank).map(|log| log.fd));
         held
@@ -283,6 +284,11 @@ impl RunLoop {
         let mut line = std::mem::take(&mut log.line);
         line.extend_from_slice(last);
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned();
+        self.tell_line(stage, rank, line);
+    }
+
+    /// One line for the log.
+    pub(super) fn tell_line(&mut self, stage: usize, rank: usize, line: String) {
         self.tails[stage][rank].push(&line);
         self.look_at_line(stage, rank, line.as_bytes());
         let worker = self.plan.stages[stage].stage.worker_name(rank);
@@ -300,6 +306,16 @@ impl RunLoop {
         self.tell_if_outputs_ended(worker);
         Some(log)
     }
+}
+
+/// Why a last record without an end of its own is none, now that its worker has ended well.
+pub(super) fn bad_end(format: Format, block: &Block) -> Option<String> {
+    let framing = Framing::of(format);
+    if !framing.may_end_in(&block.data) {
+        let bytes = block.len();
+        return Some(format!("its output ended in the middle of a frame, after {bytes} of its bytes"));
+    }
+    (format == Format::Json).then(|| first_invalid(framing, block)).flatten()
 }
 
 /// Why the first record that is no JSON document is none.

@@ -21,6 +21,8 @@ use crate::runtime::supervisor::{Input, Worker};
 pub(super) enum Probing {
     /// A thread looks again and again until this is dropped.
     Thread { _stop: Sender<()>, seen: Seen },
+    /// The machine had no thread left for it: when to ask for one again.
+    NoThread { again_at: Instant },
     /// A process looks.
     Command { next: Option<Instant>, running: Option<(u64, Instant)>, seen: Seen },
     /// A line is waited for.
@@ -54,15 +56,14 @@ impl RunLoop {
             ProbeKind::Tcp(_) | ProbeKind::Http(_) => match self.probe_by_thread(worker, &probe) {
                 Ok(stop) => Probing::Thread { _stop: stop, seen: Seen::default() },
                 Err(error) => {
-                    return self.fail_stage(
-                        worker.stage,
-                        Some(worker.rank),
-                        format!("cannot probe it: {error}"),
-                    );
+                    let name = self.plan.stages[worker.stage].stage.worker_name(worker.rank);
+                    let wait = humantime::format_duration(probe.interval);
+                    self.notice(format!("cannot probe worker `{name}` yet: {error}; again in {wait}"));
+                    Probing::NoThread { again_at: self.clock.now() + probe.interval }
                 }
             },
             ProbeKind::Command(_) => {
-                Probing::Command { next: Some(Instant::now()), running: None, seen: Seen::default() }
+                Probing::Command { next: Some(self.clock.now()), running: None, seen: Seen::default() }
             }
             // Its first words are waited for before it is known to run, and its descriptor was opened with the others.
             ProbeKind::Log(_) | ProbeKind::Notify => return,
@@ -89,12 +90,13 @@ impl RunLoop {
         let (asks, wake, probe) = (self.asks.clone(), std::sync::Arc::clone(&self.wake), probe.clone());
         std::thread::Builder::new().name("mpflow-probe".to_owned()).spawn(move || {
             loop {
+                let began_at = Instant::now();
                 let seen = match &probe.kind {
                     ProbeKind::Tcp(address) => look_tcp(address, probe.timeout),
                     ProbeKind::Http(url) => look_http(url, probe.timeout),
                     ProbeKind::Command(_) | ProbeKind::Log(_) | ProbeKind::Notify => return,
                 };
-                if asks.send(Control::Probed(worker, seen)).is_err() || wake.write(1).is_err() {
+                if asks.send(Control::Probed { worker, seen, began_at }).is_err() || wake.write(1).is_err() {
                     return;
                 }
                 if stopped.recv_timeout(probe.interval) != Err(RecvTimeoutError::Timeout) {
@@ -175,6 +177,7 @@ impl RunLoop {
         let deadlines = probes.filter_map(|probe| match probe {
             Probing::Command { running: Some((_, deadline)), .. } => Some(*deadline),
             Probing::Command { next, .. } => *next,
+            Probing::NoThread { again_at } => Some(*again_at),
             Probing::Thread { .. } | Probing::Log { .. } | Probing::Notify { .. } | Probing::Done => None,
         });
         deadlines.min()
@@ -193,6 +196,7 @@ impl RunLoop {
                 Some(Probing::Command { running: None, next: Some(at), .. }) if at <= now => {
                     self.look(worker, now)
                 }
+                Some(Probing::NoThread { again_at }) if again_at <= now => self.begin_probe(worker),
                 _ => {}
             }
         }
@@ -261,10 +265,11 @@ impl RunLoop {
     fn looked(&mut self, worker: Worker, result: Result<(), String>) {
         let interval = self.plan.stages[worker.stage].stage.ready.as_ref().map(|probe| probe.interval);
         let interval = interval.unwrap_or(Duration::from_secs(1));
+        let now = self.clock.now();
         if let Some(Probing::Command { next, running, .. }) = self.io(worker).and_then(|io| io.probe.as_mut())
         {
             *running = None;
-            *next = Some(Instant::now() + interval);
+            *next = Some(now + interval);
         }
         self.probed(worker, result);
     }
@@ -277,7 +282,13 @@ impl RunLoop {
                 let _ = self.launcher.request_signal(id, Signal::KILL);
             }
             Some(Probing::Notify { token, .. }) => self.tokens.remove(token),
-            Some(Probing::Thread { .. } | Probing::Command { .. } | Probing::Log { .. } | Probing::Done)
+            Some(
+                Probing::Thread { .. }
+                | Probing::NoThread { .. }
+                | Probing::Command { .. }
+                | Probing::Log { .. }
+                | Probing::Done,
+            )
             | None => {}
         }
     }

@@ -6,14 +6,18 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use crate::graph::StagePlan;
-use crate::model::{Body, Command, Mode, PerWorker, Piece, Record, Template};
+use crate::model::{Body, Command, Mode, PerWorker, Piece, Record, Stage, StartMethod, Template};
 use crate::process::{Limit, Lookup, StartRequest, find_program, program_of_script};
+use crate::sdk;
 
 /// Names of variables that the engine sets itself begin so.
 const OWN_PREFIX: &str = "MPFLOW_";
 
 /// What a worker that does not inherit the environment gets of it nevertheless (the language, section 3).
 const BASIC: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
+
+/// The interpreter of a Python stage that names none, where no virtual environment is active.
+const PYTHON: &str = "python3";
 
 /// The shell of the language, section 3.
 const SHELL: &str = "/bin/sh";
@@ -26,6 +30,8 @@ pub(super) struct Recipe {
     /// Placeholders that the shell finds in its environment.
     variables: Vec<Piece>,
     is_each: bool,
+    /// It is a command that is forked: it has what whoever started the engine left open.
+    inherits: bool,
     program: Option<PathBuf>,
     env: Vec<Vec<u8>>,
     path: Option<OsString>,
@@ -48,12 +54,13 @@ pub(super) type Refusal = String;
 impl Recipe {
     pub(super) fn new(plan: &StagePlan, rank: usize, names: &RunNames) -> Result<Self, Refusal> {
         let stage = &plan.stage;
-        let Body::Command(command) = &stage.body else {
-            return Err("only commands can be run by this version".to_owned());
-        };
         let is_each = stage.mode == Mode::Each;
-        let (argv, variables) = templates(command.get(rank), is_each, stage.line_buffered);
         let declared = environment(plan, rank, names);
+        let (argv, variables) = match &stage.body {
+            Body::Command(command) => templates(command.get(rank), is_each, stage.line_buffered),
+            Body::Python(target) => (python(stage, target, &declared), Vec::new()),
+            Body::Function(_) => return Err("this program has registered no functions".to_owned()),
+        };
         let path = declared.get(OsStr::new("PATH")).cloned();
         let cwd = stage.cwd.get(rank).clone();
         let env = declared
@@ -64,6 +71,7 @@ impl Recipe {
             argv,
             variables,
             is_each,
+            inherits: stage.start_method == StartMethod::Fork && matches!(stage.body, Body::Command(_)),
             program: None,
             env,
             path,
@@ -96,10 +104,16 @@ impl Recipe {
     }
 
     fn look_up(&self, name: &str) -> Result<PathBuf, Refusal> {
-        match find_program(name, self.path.as_deref(), &self.cwd) {
-            Lookup::Found(program) => Ok(program),
-            Lookup::NotExecutable(file) => Err(format!("`{}` is not executable", file.display())),
-            Lookup::Missing => Err(format!("there is no program `{name}`")),
+        let found = find_program(name, self.path.as_deref(), &self.cwd);
+        // A path is looked for from the working directory on, which may be what is missing.
+        let entered = std::fs::metadata(self.cwd.join("."));
+        match (found, entered) {
+            (Lookup::Found(program), _) => Ok(program),
+            (_, Err(error)) => {
+                Err(format!("cannot enter the working directory `{}`: {error}", self.cwd.display()))
+            }
+            (Lookup::NotExecutable(file), Ok(_)) => Err(format!("`{}` is not executable", file.display())),
+            (Lookup::Missing, Ok(_)) => Err(format!("there is no program `{name}`")),
         }
     }
 
@@ -144,7 +158,13 @@ impl Recipe {
             cpus: self.cpus.clone(),
             is_brief: self.is_each,
             after: None,
+            inherits: self.inherits,
         })
+    }
+
+    /// Whether it gets what whoever started the engine left inheritable.
+    pub(super) fn inherits(&self) -> bool {
+        self.inherits
     }
 
     /// Whether the record is in the arguments, so that it is not given on standard input.
@@ -187,6 +207,22 @@ fn templates(command: &Command, is_each: bool, line_buffered: bool) -> (Vec<Temp
     }
 }
 
+/// A worker of a Python stage: the interpreter, the package that this program carries, and for people who look at the
+/// list of processes, what it calls.
+fn python(stage: &Stage, target: &str, environment: &HashMap<OsString, OsString>) -> Vec<Template> {
+    let active = environment.get(OsStr::new("VIRTUAL_ENV")).map(OsString::as_os_str);
+    let interpreter = match &stage.python_executable {
+        Some(declared) => declared.clone(),
+        None => sdk::interpreter(active)
+            .map_or_else(|| PYTHON.to_owned(), |program| program.to_string_lossy().into_owned()),
+    };
+    let package = sdk::folder().join("__main__.py");
+    [interpreter, package.to_string_lossy().into_owned(), target.to_owned()]
+        .iter()
+        .map(|argument| Template::literal(argument))
+        .collect()
+}
+
 fn environment(plan: &StagePlan, rank: usize, names: &RunNames) -> HashMap<OsString, OsString> {
     let stage = &plan.stage;
     let inherits = |name: &OsStr| {
@@ -225,7 +261,7 @@ fn limits(plan: &StagePlan) -> Vec<Limit> {
 pub(crate) fn check(plan: &StagePlan) -> Result<(), Refusal> {
     let names = RunNames { pipeline: String::new(), run_id: String::new() };
     let ranks = match (&plan.stage.cwd, &plan.stage.body) {
-        (PerWorker::Same(_), Body::Command(PerWorker::Same(_))) => 1,
+        (PerWorker::Same(_), Body::Command(PerWorker::Same(_)) | Body::Python(_) | Body::Function(_)) => 1,
         _ => plan.stage.pool.max,
     };
     (0..ranks).try_for_each(|rank| {

@@ -1,16 +1,16 @@
 //! What the two cores say is done, until neither has anything more to say.
 
+use super::RunLoop;
 use std::time::Instant;
 
 use super::feed::TakenBack;
+use super::read::bad_end;
 use super::worker::{Exchange, WorkerIo};
-use super::{Control, Owner, RunLoop};
 use crate::event::EventKind;
 use crate::graph::Plan;
 use crate::ipc::Block;
 use crate::model::{Exit, Mode, Signal};
-use crate::process::Notification;
-use crate::runtime::broker::{Broker, Consumer, ProducerId, Reason, StageCounts};
+use crate::runtime::broker::{Broker, Consumer, Failure, ProducerId, Reason, StageCounts};
 use crate::runtime::supervisor::{Action, Asked, Input, Outcome, Phase, View, Worker};
 
 /// What the supervisor may ask about records.
@@ -53,6 +53,14 @@ impl View for Records<'_> {
         self.plan.pipes.iter().any(|pipe| pipe.from == stage && !pipe.duplex)
             || (0..self.plan.stages[stage].outputs.len())
                 .any(|port| self.broker.is_unwanted(self.broker.output(stage, port)))
+    }
+
+    fn bad_end(&self, stage: usize, rank: usize) -> Option<String> {
+        let Exchange::Stream { last, .. } = &self.workers[stage][rank].as_ref()?.exchange else {
+            return None;
+        };
+        let formats = |port: usize| self.plan.stages[stage].outputs[port].format;
+        last.iter().find_map(|(port, block)| bad_end(formats(*port), block))
     }
 
     fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String> {
@@ -98,15 +106,18 @@ impl RunLoop {
             Input::Started { worker, .. } => Some(worker),
             _ => None,
         };
-        for action in self.supervisor.step(input, Instant::now(), &view) {
-            self.act(action);
+        let (real, now) = self.clock.both();
+        let now = if input == Input::Tick { self.heard_at } else { now };
+        for action in self.supervisor.step(input, now, &view) {
+            self.act(action, real);
         }
         if let Some(worker) = started {
             self.worker_runs(worker);
         }
     }
 
-    fn act(&mut self, action: Action) {
+    /// `real`: when it was decided.
+    fn act(&mut self, action: Action, real: Instant) {
         match action {
             Action::Start(worker) => {
                 self.to_start.push_back(worker);
@@ -124,82 +135,10 @@ impl RunLoop {
             Action::Wake { stage } => self.pump_leases(stage),
             Action::CloseSources => self.close_stdin(),
             Action::StageEnded { stage } => self.stage_ended(stage),
-            Action::Emit(kind) => self.tell(kind),
+            Action::LetFlow => self.let_flow(),
+            // Told with the time that deadlines were reckoned from, however long this thread was kept from it.
+            Action::Emit(kind) => self.tell_at(real, kind),
             Action::RunEnded => self.has_ended = true,
-        }
-    }
-
-    pub(super) fn hear_launcher(&mut self) {
-        let mut told = Vec::new();
-        if let Err(error) = self.launcher.flush() {
-            tracing::error!(%error, "cannot reach the launcher");
-        }
-        self.start_some();
-        self.launcher.receive(&mut told);
-        self.moved();
-        for notification in told {
-            self.hear(notification);
-        }
-    }
-
-    /// The launcher has said this.
-    pub(super) fn hear(&mut self, notification: Notification) {
-        let Some(notification) = self.hear_of_probe(notification) else { return };
-        let id = match notification {
-            Notification::Started { id, .. }
-            | Notification::StartFailed { id, .. }
-            | Notification::Exited { id, .. }
-            | Notification::GroupEnded { id }
-            | Notification::Revoked { id } => id,
-            Notification::Lost => return self.inputs.push_back(Input::LauncherLost),
-        };
-        let worker = match self.ids.get(&id) {
-            Some(&Owner::Worker(worker)) => worker,
-            Some(&Owner::Successor { stage, rank }) => {
-                return self.hear_of_successor(stage, rank, notification);
-            }
-            Some(Owner::Probe(_)) | None => return,
-        };
-        match notification {
-            Notification::Started { pid, .. } => self.inputs.push_back(Input::Started { worker, pid }),
-            Notification::StartFailed { failure, .. } => {
-                let (error, is_passing) = (failure.to_string(), failure.is_passing());
-                self.start_failed(worker, &error, is_passing);
-                self.inputs.push_back(Input::StartFailed { worker, error, is_passing });
-            }
-            Notification::Exited { exit, usage, .. } => {
-                self.inputs.push_back(Input::Exited { worker, exit, usage });
-            }
-            Notification::GroupEnded { .. } => self.inputs.push_back(Input::GroupEnded { worker }),
-            // Only successors are.
-            Notification::Revoked { .. } | Notification::Lost => {}
-        }
-    }
-
-    pub(super) fn hear_control(&mut self) {
-        let _ = self.wake.read();
-        while let Ok(control) = self.control.try_recv() {
-            match control {
-                Control::Stop(level) => {
-                    if self.asked_to_end.is_none_or(|(before, _)| before < level) {
-                        self.asked_to_end = Some((level, Instant::now()));
-                    }
-                    self.inputs.push_back(Input::Stop(level));
-                }
-                Control::Pause(paused, done) => {
-                    let signal = if paused { Signal::TSTP } else { Signal::CONT };
-                    let ids: Vec<u64> = self.ids.keys().copied().collect();
-                    for id in ids {
-                        let _ = self.launcher.request_signal(id, signal);
-                    }
-                    let _ = done.send(());
-                }
-                Control::Snapshot(answer) => {
-                    let _ = answer.send(self.snapshot());
-                }
-                Control::Explain => self.explain("the run's state"),
-                Control::Probed(worker, result) => self.probed(worker, result),
-            }
         }
     }
 
@@ -216,14 +155,24 @@ impl RunLoop {
         self.workers[worker.stage][worker.rank].as_mut().filter(|io| io.worker == worker)
     }
 
-    fn worker_runs(&mut self, worker: Worker) {
+    pub(super) fn worker_runs(&mut self, worker: Worker) {
         let Some(io) = self.io(worker) else { return };
         io.is_started = true;
+        io.pipe_ends.clear();
         self.check_outputs(worker);
         for port in 0..self.plan.stages[worker.stage].outputs.len() {
             self.end_port_if_nobody_writes(worker.stage, port);
         }
         self.begin_probe(worker);
+        self.function_started(worker);
+        self.worker_works(worker);
+    }
+
+    /// A worker may be given records, if it may.
+    pub(super) fn worker_works(&mut self, worker: Worker) {
+        if !self.io(worker).is_some_and(|io| io.takes_records()) {
+            return;
+        }
         let ports = self.plan.stages[worker.stage].inputs.len();
         for port in 0..ports {
             self.pump(Consumer::Port { stage: worker.stage, port });
@@ -234,10 +183,10 @@ impl RunLoop {
         }
     }
 
-    fn start_failed(&mut self, worker: Worker, error: &str, is_passing: bool) {
+    pub(super) fn start_failed(&mut self, worker: Worker, error: &str, is_passing: bool) {
         let Some(io) = self.take_io(worker) else { return };
         self.each_not_started(worker, error, is_passing);
-        self.drop_io(io);
+        self.drop_unstarted(io, is_passing);
     }
 
     /// The record that an `each` process could not be started for: a machine that was short of something is not
@@ -249,7 +198,8 @@ impl RunLoop {
         if is_passing {
             self.broker.give_back(worker.stage, worker.rank);
         } else {
-            self.judge_each(worker, None, format!("its process cannot be started: {error}"));
+            let error = format!("its process cannot be started: {error}");
+            self.judge_each(worker, Failure::Error, None, &error);
         }
     }
 
@@ -264,7 +214,10 @@ impl RunLoop {
     pub(super) fn drop_io(&mut self, io: WorkerIo) {
         let feeds = io.feeds.iter().flatten().map(|feed| feed.token);
         let taps = io.taps.iter().flatten().map(|tap| tap.token);
-        for token in feeds.chain(taps).chain(io.log.iter().map(|log| log.token)) {
+        let control = io.control.iter().map(|control| control.token);
+        let answers = io.answers.iter().map(|tap| tap.token);
+        for token in feeds.chain(taps).chain(io.log.iter().map(|log| log.token)).chain(control).chain(answers)
+        {
             self.tokens.remove(token);
         }
         self.end_probe(io.probe);
@@ -292,8 +245,9 @@ impl RunLoop {
             Exchange::Stream { fed, last, .. } => {
                 let ended_well = self.plan.stages[worker.stage].stage.success_exit.contains(&exit);
                 // What a worker had not finished when it was cut off is no record.
+                // One that is none though its worker ended well has failed the stage: see `View::bad_end`.
                 for (port, block) in last.into_iter().filter(|_| ended_well) {
-                    if self.is_valid(worker.stage, worker.rank, port, &block) {
+                    if bad_end(self.plan.stages[worker.stage].outputs[port].format, &block).is_none() {
                         self.broker.publish(self.broker.output(worker.stage, port), block);
                     }
                 }
@@ -302,13 +256,16 @@ impl RunLoop {
                     fed.iter().for_each(|&(queue, records)| self.broker.unconfirm(queue, records));
                 }
             }
-            Exchange::Map { last, .. } => self.map_ended(worker, exit, is_success, asked, last),
+            Exchange::Map { last, about, .. } => {
+                self.map_ended(worker, exit, is_success, asked, last, about);
+            }
             Exchange::Each { results, since } => {
-                self.took(worker.stage, since.elapsed());
+                self.took(worker.stage, self.clock.now().saturating_duration_since(since));
                 self.each_ended(worker, exit, is_success, asked, results);
             }
         }
         self.drop_io(io);
+        self.segments_left(worker);
         self.inputs_after_end(worker);
     }
 
@@ -402,10 +359,16 @@ impl RunLoop {
             {
                 self.readable.push_back(tap.token);
             }
+            if let Some(answers) = &worker.answers
+                && answers.is_readable
+            {
+                self.readable.push_back(answers.token);
+            }
         }
         if self.plan.stages[stage].stage.is_leased() {
             self.pump_leases(stage);
         }
+        self.start_some();
     }
 
     pub(super) fn port_of(&self, producer: ProducerId) -> Option<(usize, usize)> {

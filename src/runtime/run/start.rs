@@ -1,35 +1,39 @@
 //! Starting one worker: its descriptors, its environment, the request to the launcher.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::feed::Feed;
 use super::held::Held;
 use super::ready::Probing;
 use super::recipe::Recipe;
 use super::window::{MapWindow, ONE_PAGE, StreamWindow};
-use super::worker::{Exchange, Log, Tap, WorkerIo};
+use super::worker::{Exchange, Idleness, Log, Tap, WorkerIo};
 use super::{Owner, RunLoop, Target};
 use crate::ipc::{Cutter, Framing};
-use crate::model::{Format, Mode, ProbeKind, Record, Redirect, STDIN, STDOUT};
+use crate::model::{Mode, ProbeKind, Record, Redirect, STDIN, STDOUT};
 use crate::runtime::supervisor::{Input, Phase, Worker};
 use crate::sys::descriptor;
 
 /// Where standard error has its number.
-const STDERR: &str = "stderr";
+pub(super) const STDERR: &str = "stderr";
 /// The port that no process writes to.
 pub(super) const FAILED: &str = "failed";
 
 /// A worker's descriptors and what its environment says of them, in the making.
 #[derive(Default)]
-struct Ends {
-    descriptors: Vec<(OwnedFd, i32)>,
+pub(super) struct Ends {
+    pub(super) descriptors: Vec<(OwnedFd, i32)>,
     variables: Vec<(String, String)>,
     next: i32,
+    /// Of a function: the numbers of its input and output ports, by their positions, and of pipes by the other stage.
+    pub(super) inputs: Vec<Option<i32>>,
+    pub(super) outputs: Vec<Option<i32>>,
+    pub(super) connections: BTreeMap<String, i32>,
 }
 
 impl Ends {
@@ -50,7 +54,14 @@ impl Ends {
         number
     }
 
-    fn free(&mut self) -> i32 {
+    /// A descriptor of its own, whose number a variable tells.
+    pub(super) fn pass(&mut self, fd: OwnedFd, variable: &str) {
+        let number = self.free();
+        self.variables.push((variable.to_owned(), number.to_string()));
+        self.descriptors.push((fd, number));
+    }
+
+    pub(super) fn free(&mut self) -> i32 {
         self.next = self.next.max(3) + 1;
         self.next - 1
     }
@@ -71,10 +82,26 @@ impl RunLoop {
     /// Starts the workers that are due, as long as the launcher takes their requests: so a wide pool holds no more
     /// descriptors at once than the socket does.
     pub(super) fn start_some(&mut self) {
-        while !self.launcher.is_busy() {
+        for _ in 0..self.to_start.len() {
+            // Nobody would stop one that is started while the run is.
+            if self.launcher.is_busy() || self.clock.is_suspended() {
+                return;
+            }
             let Some(worker) = self.to_start.pop_front() else { return };
-            self.start(worker);
+            match self.waits_for_room(worker) {
+                true => self.to_start.push_back(worker),
+                false => self.start(worker),
+            }
         }
+    }
+
+    /// One that is started again waits until what its predecessors made has found room: what they leave behind in their
+    /// pipes is taken over at their end, room or not, and must not add up.
+    fn waits_for_room(&self, worker: Worker) -> bool {
+        worker.generation > 1
+            && self.mode(worker.stage) != Mode::Each
+            && self.supervisor.stage(worker.stage).phase == Phase::Running
+            && self.has_blocked_output(worker.stage)
     }
 
     /// Asks the launcher for a worker, or tells the supervisor why not.
@@ -109,6 +136,10 @@ impl RunLoop {
         let id = self.next_id;
         self.next_id += 1;
         let mut ends = Ends::default();
+        if recipe.inherits() {
+            // Its own come after what it inherits, whose numbers are known to who wrote the command.
+            ends.next = self.inheritable.last().map_or(0, |last| last + 1);
+        }
         let mut io = WorkerIo {
             worker,
             id,
@@ -116,12 +147,15 @@ impl RunLoop {
             closed_feeds: Vec::new(),
             taps: self.plan.stages[stage].outputs.iter().map(|_| None).collect(),
             log: None,
+            control: None,
+            answers: None,
+            pipe_ends: Vec::new(),
             exchange: self.exchange(stage),
             told_outputs_ended: false,
             input_closed: false,
             has_had_all: false,
             is_started: false,
-            idle_since: None,
+            idleness: Idleness::Busy,
             probe,
             given: 0,
         };
@@ -129,23 +163,34 @@ impl RunLoop {
             .open_inputs(worker, &recipe, &mut io, &mut ends)
             .and_then(|()| self.open_outputs(worker, &mut io, &mut ends))
             .and_then(|()| self.open_notify(worker, &mut io, &mut ends))
-            .and_then(|()| self.open_pipes(worker, &mut ends))
+            .and_then(|()| self.open_pipes(worker, &mut io, &mut ends))
             .and_then(|()| self.open_files(worker, &mut ends))
-            .and_then(|()| if after.is_none() { self.watch(&io) } else { Ok(()) })
-            .and_then(|()| {
-                self.request(worker, &recipe, id, &ends.variables, after)
-                    .map_err(|error| Refusal { error, is_passing: false })
-            })
-            .and_then(|mut request| {
-                request.descriptors = ends.descriptors;
-                self.launcher
-                    .request_start(request)
-                    .map_err(|error| ("cannot ask the launcher", error).into())
-            });
-        match opened {
+            .and_then(|()| self.open_function(worker, &mut io, &mut ends))
+            .and_then(|()| if after.is_none() { self.watch(&io) } else { Ok(()) });
+        if let Err(refusal) = opened {
+            self.drop_unstarted(io, refusal.is_passing);
+            return Err(refusal);
+        }
+        let request = self.request(worker, &recipe, id, &ends.variables, after);
+        let mut request = match request {
+            Ok(request) => request,
+            Err(error) => {
+                self.drop_io(io);
+                return Err(Refusal { error, is_passing: false });
+            }
+        };
+        request.descriptors = ends.descriptors;
+        let asked = match self.is_forked(stage) {
+            true => self.fork_worker(worker, &recipe, request),
+            false => self
+                .launcher
+                .request_start(request)
+                .map_err(|error| Refusal::from(("cannot ask the launcher", error))),
+        };
+        match asked {
             Ok(()) => Ok(io),
             Err(refusal) => {
-                self.drop_io(io);
+                self.drop_unstarted(io, refusal.is_passing);
                 Err(refusal)
             }
         }
@@ -187,7 +232,7 @@ impl RunLoop {
 
     fn exchange(&self, stage: usize) -> Exchange {
         let declared = &self.plan.stages[stage].stage;
-        let now = Instant::now();
+        let now = self.clock.now();
         match declared.mode {
             Mode::Stream => Exchange::Stream {
                 window: StreamWindow::new(declared.pool.max == 1),
@@ -198,8 +243,10 @@ impl RunLoop {
                 window: MapWindow::new(declared.prefetch.map(Into::into), now),
                 answered: 0,
                 first_lease: None,
-                said_stuck: false,
+                said_stuck: self.is_function(stage),
                 last: None,
+                parts: Vec::new(),
+                about: None,
             },
             Mode::Each => {
                 let ports = self.plan.stages[stage].outputs.iter().enumerate();
@@ -254,7 +301,12 @@ impl RunLoop {
             if port == 0 && self.mode(stage) == Mode::Each && recipe.takes_record_as_argument() {
                 continue;
             }
-            let number = ends.number(&self.plan.stages[stage].inputs[port].name.clone(), "MPFLOW_IN");
+            let name = self.plan.stages[stage].inputs[port].name.clone();
+            let number = match self.is_function(stage) {
+                true => ends.further(&name, "MPFLOW_IN"),
+                false => ends.number(&name, "MPFLOW_IN"),
+            };
+            ends.inputs.push(Some(number));
             let (theirs, ours) = descriptor::pipe().map_err(Refusal::of_pipe)?;
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let shares =
@@ -273,16 +325,23 @@ impl RunLoop {
 
     fn open_outputs(&mut self, worker: Worker, io: &mut WorkerIo, ends: &mut Ends) -> Result<(), Refusal> {
         let Worker { stage, rank, .. } = worker;
+        ends.outputs = vec![None; io.taps.len()];
         for port in 0..io.taps.len() {
             let plan = &self.plan.stages[stage].outputs[port];
-            if plan.name == FAILED {
+            let is_functions = self.is_function(stage) && plan.name != STDERR;
+            // A function's results of leased records are in its answers.
+            if plan.name == FAILED || (is_functions && self.mode(stage) == Mode::Map) {
                 continue;
             }
             let (format, name) = (plan.format, plan.name.clone());
             let limits = plan.queues.iter().map(|&queue| self.plan.queues[queue].options.max_record);
             let max_record = limits.min().unwrap_or(u64::MAX);
             let producer = self.broker.output(stage, port);
-            let number = ends.number(&name, "MPFLOW_OUT");
+            let number = match is_functions {
+                true => ends.further(&name, "MPFLOW_OUT"),
+                false => ends.number(&name, "MPFLOW_OUT"),
+            };
+            ends.outputs[port] = Some(number);
             let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
             ends.descriptors.push((theirs, number));
             if self.broker.is_unwanted(producer) {
@@ -291,22 +350,19 @@ impl RunLoop {
             }
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let token = self.tokens.add(Target::Tap { stage, rank, port });
-            io.taps[port] = Some(Tap {
-                fd: ours,
-                token,
-                cutter: Cutter::new(Framing::of(format), max_record),
-                producer: Some(producer),
-                is_readable: false,
-                has_hung_up: false,
-                is_large: false,
-                is_json: format == Format::Json,
-            });
+            let cutter = Cutter::new(Framing::of(format), max_record);
+            io.taps[port] = Some(Tap::new(ours, token, cutter, Some(producer), format));
         }
         if !ends.has(2) && *self.plan.stages[stage].stage.stderr.get(rank) == Redirect::Inherit {
             let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let token = self.tokens.add(Target::Log { stage, rank });
             io.log = Some(Log { fd: ours, token, line: Vec::new() });
+            if self.is_function(stage) {
+                // What it prints is no data.
+                let printed = theirs.try_clone().map_err(Refusal::of_pipe)?;
+                ends.descriptors.push((printed, 1));
+            }
             ends.descriptors.push((theirs, 2));
         }
         Ok(())
@@ -329,9 +385,9 @@ impl RunLoop {
         Ok(())
     }
 
-    /// The ends of pipe edges: made when the first of the two workers is started, gone from the engine when the
-    /// second has been.
-    fn open_pipes(&mut self, worker: Worker, ends: &mut Ends) -> Result<(), Refusal> {
+    /// The ends of pipe edges: made when the first of the two workers is asked for, gone from the engine when the
+    /// second is known to run.
+    fn open_pipes(&mut self, worker: Worker, io: &mut WorkerIo, ends: &mut Ends) -> Result<(), Refusal> {
         let plan = Arc::clone(&self.plan);
         for (position, pipe) in plan.pipes.iter().enumerate() {
             for is_from in [true, false] {
@@ -348,7 +404,15 @@ impl RunLoop {
                 } else {
                     (to, super::PipeEnds { from, to: None })
                 };
+                let is_function = self.is_function(worker.stage);
+                let other = if is_from { pipe.to } else { pipe.from };
                 let number = match (pipe.duplex, is_from) {
+                    _ if is_function => {
+                        let name = self.plan.stages[other].stage.name.clone();
+                        let number = ends.further(&name, "MPFLOW_PIPE");
+                        ends.connections.insert(name, number);
+                        number
+                    }
                     (true, true) => ends.further(&pipe.from_port, "MPFLOW_PIPE"),
                     (true, false) => ends.further(&pipe.to_port, "MPFLOW_PIPE"),
                     (false, true) => ends.number(&pipe.from_port, "MPFLOW_OUT"),
@@ -358,16 +422,27 @@ impl RunLoop {
                     error: format!("its pipe `{}` went with the worker that had it before", pipe.name),
                     is_passing: false,
                 })?;
-                ends.descriptors.push((ours, number));
+                let theirs = ours.try_clone();
+                io.pipe_ends.push((position, is_from, ours));
                 // An end that nobody will come for is closed at once, so that the worker sees that.
-                let other = if is_from { pipe.to } else { pipe.from };
                 let is_awaited = !matches!(self.supervisor.stage(other).phase, Phase::Over(_));
                 if is_awaited && (rest.from.is_some() || rest.to.is_some()) {
                     self.pipes.insert((position, worker.rank), rest);
                 }
+                ends.descriptors.push((theirs.map_err(Refusal::of_pipe)?, number));
             }
         }
         Ok(())
+    }
+
+    /// A worker that was not started. `is_passing`: it will be asked for again, and then needs its ends of pipe edges,
+    /// since the workers at the other ends have theirs already.
+    pub(super) fn drop_unstarted(&mut self, mut io: WorkerIo, is_passing: bool) {
+        for (position, is_from, end) in io.pipe_ends.drain(..).filter(|_| is_passing) {
+            let ends = self.pipes.entry((position, io.worker.rank)).or_default();
+            *if is_from { &mut ends.from } else { &mut ends.to } = Some(end);
+        }
+        self.drop_io(io);
     }
 
     fn open_files(&mut self, worker: Worker, ends: &mut Ends) -> Result<(), Refusal> {
@@ -382,10 +457,8 @@ impl RunLoop {
                 continue;
             }
             let file = if number == 0 { open_to_read(path) } else { self.open_to_append(path) };
-            let file = file.map_err(|error| Refusal {
-                error: format!("cannot open `{}`: {error}", path.display()),
-                is_passing: false,
-            })?;
+            let what = format!("cannot open `{}`", path.display());
+            let file = file.map_err(|error| Refusal::from((what.as_str(), error)))?;
             ends.descriptors.push((file.into(), number));
         }
         Ok(())
@@ -443,8 +516,11 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn of_pipe(error: io::Error) -> Self {
-        Self::from(("cannot make a pipe", error))
+    pub(super) fn of_pipe(error: io::Error) -> Self {
+        // ENOSPC: this user may not watch more descriptors, epoll(7).
+        let is_passing = error.raw_os_error() == Some(nix::libc::ENOSPC);
+        let refusal = Self::from(("cannot make a pipe", error));
+        Self { is_passing: refusal.is_passing || is_passing, ..refusal }
     }
 }
 

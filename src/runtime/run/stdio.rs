@@ -26,7 +26,12 @@ pub(super) struct Stdin {
 #[derive(Debug)]
 enum Source {
     /// Here, where it can be waited for.
-    Here { fd: OwnedFd, cutter: Cutter },
+    Here {
+        fd: OwnedFd,
+        cutter: Cutter,
+        /// A read may wait, so that it is looked at before each.
+        may_wait: bool,
+    },
     /// By a thread: a file, which cannot.
     Ahead(ReadAhead),
 }
@@ -59,7 +64,7 @@ impl RunLoop {
             let limits = self.plan.queues.iter().filter(|queue| queue.from.is_none());
             let max_record = limits.map(|queue| queue.options.max_record).min().unwrap_or(u64::MAX);
             let framing = Framing::of(queue.format);
-            let (fd, kind, _) = descriptor::private_standard(0, false)?;
+            let (fd, kind, is_nonblocking) = descriptor::private_standard(0, false)?;
             let token = self.tokens.add(Target::Stdin);
             let is_watched = self.poller.watch(fd.as_fd(), token, false)?;
             if kind == Kind::Pipe {
@@ -67,7 +72,7 @@ impl RunLoop {
             }
             let cutter = Cutter::new(framing, max_record);
             let source = if is_watched {
-                Source::Here { fd, cutter }
+                Source::Here { fd, cutter, may_wait: !is_nonblocking }
             } else {
                 let ahead = ReadAhead::start(fd, cutter, self.buffers.clone())?;
                 self.poller.watch(ahead.news().as_fd(), token, false)?;
@@ -76,12 +81,15 @@ impl RunLoop {
             self.stdin = Some(Stdin { source, token, framing, is_readable: false });
         }
         if self.broker.has_stdout() {
-            let (fd, kind, _) = descriptor::private_standard(1, true)?;
+            let (fd, kind, is_nonblocking) = descriptor::private_standard(1, true)?;
             let token = self.tokens.add(Target::Stdout);
             let is_watched = self.poller.watch(fd.as_fd(), token, true)?;
             let mut feed = Feed::new(fd, token);
             if kind == Kind::Socket {
                 feed = feed.of_socket();
+            }
+            if matches!(kind, Kind::Pipe | Kind::Device) && !is_nonblocking && is_watched {
+                feed = feed.that_may_wait();
             }
             if kind == Kind::Pipe {
                 descriptor::set_pipe_size(feed.fd().as_fd(), LARGEST_PIPE);
@@ -113,7 +121,11 @@ impl RunLoop {
             return;
         }
         let read = match &mut stdin.source {
-            Source::Here { fd, cutter } => cutter.read(fd.as_fd(), &self.buffers),
+            Source::Here { fd, may_wait: true, .. } if !descriptor::is_ready(fd.as_fd(), false) => {
+                stdin.is_readable = false;
+                return;
+            }
+            Source::Here { fd, cutter, .. } => cutter.read(fd.as_fd(), &self.buffers),
             Source::Ahead(ahead) => ahead.take(),
         };
         let cut = match read {
@@ -252,7 +264,7 @@ impl RunLoop {
     pub(super) fn waits_for_stdout(&self) -> bool {
         let is_given_up = match self.asked_to_end {
             None | Some((Level::Drain, _)) => false,
-            Some((Level::Terminate, at)) => at.elapsed() >= self.plan.stop.grace,
+            Some((Level::Terminate, at)) => self.clock.now() >= at + self.plan.stop.grace,
             Some((Level::Kill, _)) => true,
         };
         !is_given_up && self.has_unwritten_output()

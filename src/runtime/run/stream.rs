@@ -1,14 +1,13 @@
 //! Blocks for `stream` workers: by demand, of adaptive size.
 
 use std::os::fd::AsFd;
-use std::time::Instant;
 
 use super::RunLoop;
 use super::feed::Wrote;
-use super::worker::Exchange;
+use super::worker::{Exchange, Idleness};
 use crate::model::{Mode, RestartPolicy};
 use crate::runtime::broker::{Consumer, Reason};
-use crate::runtime::supervisor::{Asked, Input, LET_GO_AFTER, Phase, Worker};
+use crate::runtime::supervisor::{Input, LET_GO_AFTER, Phase, Worker};
 use crate::sys::descriptor;
 
 impl RunLoop {
@@ -41,7 +40,7 @@ impl RunLoop {
 
     fn is_hungry(&self, stage: usize, rank: usize, port: usize) -> bool {
         let Some(io) = &self.workers[stage][rank] else { return false };
-        io.is_started && io.feeds[port].as_ref().is_some_and(|feed| feed.is_writable && feed.is_idle())
+        io.takes_records() && io.feeds[port].as_ref().is_some_and(|feed| feed.is_writable && feed.is_idle())
     }
 
     /// Gives one worker its share; `false` where there is nothing for it.
@@ -67,12 +66,15 @@ impl RunLoop {
             // A further port of a leased stage: a stream beside its records.
             Exchange::Map { .. } | Exchange::Each { .. } => super::window::LARGEST_PIPE,
         };
-        io.idle_since = None;
+        io.idleness = Idleness::Busy;
+        let worker = io.worker;
         let mut gave = false;
         while bytes > 0 && records > 0 {
             let Some((queue, block)) = self.broker.take(consumer, rank, bytes, records) else { break };
             bytes = bytes.saturating_sub(block.len());
             records = records.saturating_sub(block.records);
+            self.give_segments(worker, &block);
+            let Some(io) = self.workers[stage][rank].as_mut() else { return false };
             io.given += block.records;
             if let Some(feed) = io.feeds[port].as_mut() {
                 feed.push(queue, block);
@@ -110,7 +112,7 @@ impl RunLoop {
                 {
                     // The pipe holds one page: there is an event when the worker has taken all of it.
                     feed.is_writable = false;
-                    window.full(Instant::now());
+                    window.full(self.clock.now());
                 }
                 if io.input_closed || (io.has_had_all && port == 0) {
                     self.close_feed(stage, rank, port);
@@ -118,7 +120,7 @@ impl RunLoop {
             }
             Ok(Wrote::Part) => {
                 if let Exchange::Stream { window, .. } = &mut io.exchange {
-                    window.full(Instant::now());
+                    window.full(self.clock.now());
                 }
             }
             Ok(Wrote::Closed) => self.feed_closed(stage, rank, port),
@@ -138,7 +140,7 @@ impl RunLoop {
         }
         feed.is_writable = true;
         if let Exchange::Stream { window, .. } = &mut io.exchange
-            && let Some(size) = window.room(Instant::now())
+            && let Some(size) = window.room(self.clock.now())
             && let Some(size) = descriptor::set_pipe_size(feed.fd().as_fd(), size)
         {
             window.resized(size);
@@ -161,7 +163,7 @@ impl RunLoop {
         let holds_leases = port == 0 && matches!(io.exchange, Exchange::Map { .. });
         self.close_feed(stage, rank, port);
         if holds_leases {
-            self.closed_early.push((worker, Instant::now() + LET_GO_AFTER));
+            self.closed_early.push((worker, self.clock.now() + LET_GO_AFTER));
         }
         self.close_consumer_if_nobody_reads(stage, port);
     }
@@ -220,10 +222,5 @@ impl RunLoop {
                 self.inputs.push_back(Input::Grow { stage });
             }
         }
-    }
-
-    /// A worker of an elastic pool that has had nothing to do is not needed.
-    pub(super) fn shrink(&mut self, worker: Worker) {
-        self.inputs.push_back(Input::Retire { worker, asked: Asked::Retire });
     }
 }

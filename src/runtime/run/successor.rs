@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::worker::{Exchange, WorkerIo};
 use super::{Owner, RunLoop};
 use crate::graph::Plan;
-use crate::model::{Exit, Format, Mode};
+use crate::model::{Body, Exit, Format, Mode};
 use crate::process::Notification;
 use crate::runtime::supervisor::{Input, Phase, Worker};
 
@@ -48,6 +48,7 @@ pub(crate) fn may_have_successors(plan: &Plan, stage: usize) -> bool {
     let planned = &plan.stages[stage];
     let declared = &planned.stage;
     declared.mode == Mode::Each
+        && matches!(declared.body, Body::Command(_))
         && declared.batch.is_none()
         && declared.ready.is_none()
         && declared.success_exit.contains(&Exit::SUCCESS)
@@ -63,7 +64,8 @@ impl RunLoop {
 
     /// Has the launcher ready to start the next processes of this stage.
     pub(super) fn ask_for_successors(&mut self, stage: usize) {
-        if !self.is_brief[stage] || !may_have_successors(&self.plan, stage) {
+        // Nobody would stop one that is started while the run is suspended.
+        if !self.is_brief[stage] || self.clock.is_suspended() || !may_have_successors(&self.plan, stage) {
             return;
         }
         let mut newest = None;
@@ -166,6 +168,15 @@ impl RunLoop {
         }
     }
 
+    /// None is to be started by itself from now on, until others are asked for.
+    pub(super) fn revoke_successors(&mut self) {
+        for stage in 0..self.successors.len() {
+            for rank in 0..self.successors[stage].len() {
+                self.revoke(stage, rank);
+            }
+        }
+    }
+
     fn revoke(&mut self, stage: usize, rank: usize) {
         let Some(successor) = &mut self.successors[stage][rank] else { return };
         if successor.heard.is_empty()
@@ -182,7 +193,7 @@ impl RunLoop {
         let Some(Successor { mut io, heard, .. }) = self.take_successor(stage, rank) else { return false };
         io.worker = worker;
         if let Exchange::Each { since, .. } = &mut io.exchange {
-            *since = Instant::now();
+            *since = self.clock.now();
         }
         self.broker.succeed(stage, rank);
         self.ids.insert(io.id, Owner::Worker(worker));

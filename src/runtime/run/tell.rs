@@ -19,8 +19,12 @@ impl RunLoop {
 
     /// Nobody is waited for: an observer that is too slow learns how much it missed.
     pub(super) fn tell(&mut self, kind: EventKind) {
-        let at = self.began_at.elapsed();
-        self.events.tell(at, kind);
+        self.tell_at(Instant::now(), kind);
+    }
+
+    /// Something that happened at this moment of the real clock.
+    pub(super) fn tell_at(&mut self, real: Instant, kind: EventKind) {
+        self.events.tell(real.saturating_duration_since(self.began_at), kind);
     }
 
     pub(super) fn worker_id(&self, worker: Worker) -> WorkerId {
@@ -83,6 +87,7 @@ impl RunLoop {
         };
         let described = match state.phase {
             Phase::Over(_) if state.start_count == 0 && state.began_at.is_none() => "not_started",
+            Phase::Over(Outcome::Finished) if state.was_made_to_end => "stopped",
             phase => describe(phase),
         };
         let wall = match (state.began_at, state.ended_at) {
@@ -141,15 +146,19 @@ pub(super) struct Events {
     untold: Vec<Event>,
     told_at: Instant,
     missed: u64,
+    /// When the last event happened: no later one is told with an earlier time.
+    last_at: Duration,
 }
 
 impl Events {
     /// `sender`: of a channel without bound, which has no room of its own before it is needed; it is bounded here.
     pub(super) fn new(sender: Sender<Event>) -> Self {
-        Self { sender, untold: Vec::new(), told_at: Instant::now(), missed: 0 }
+        Self { sender, untold: Vec::new(), told_at: Instant::now(), missed: 0, last_at: Duration::ZERO }
     }
 
     fn tell(&mut self, at: Duration, kind: EventKind) {
+        let at = at.max(self.last_at);
+        self.last_at = at;
         let most = if kind.may_flood() { MOST_WAITING } else { MOST_WAITING_IN_ALL };
         if self.sender.len() + self.untold.len() >= most {
             self.missed += 1;
@@ -162,14 +171,14 @@ impl Events {
         self.untold.push(Event { at, kind });
     }
 
-    /// When what waits here is to be sent at the latest.
-    pub(super) fn due(&self) -> Option<Instant> {
-        (!self.untold.is_empty()).then(|| self.told_at + TOGETHER)
+    /// In what time what waits here is to be sent at the latest.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        (!self.untold.is_empty()).then(|| TOGETHER.saturating_sub(self.told_at.elapsed()))
     }
 
     /// Sends what waits here, if it is time.
     pub(super) fn send_if_due(&mut self) {
-        if self.untold.len() >= MOST_TOGETHER || self.due().is_some_and(|due| due <= Instant::now()) {
+        if self.untold.len() >= MOST_TOGETHER || self.due_in() == Some(Duration::ZERO) {
             self.send();
         }
     }

@@ -94,6 +94,7 @@ impl RunLoop {
             Some(Probing::Thread { seen, .. } | Probing::Command { seen, .. }) => seen.last.clone(),
             Some(Probing::Log { .. }) => Some("no line of its log has matched".to_owned()),
             Some(Probing::Notify { .. }) => Some("it has written nothing to MPFLOW_NOTIFY".to_owned()),
+            Some(Probing::NoThread { .. }) => Some("this machine had no thread for its probe".to_owned()),
             Some(Probing::Done) | None => None,
         });
         seen.map(|seen| format!(" ({seen})")).unwrap_or_default()
@@ -124,7 +125,9 @@ impl RunLoop {
         let Some(process) = self.supervisor.stage(stage).process(rank) else {
             return Some(format!("worker `{name}` is being started"));
         };
-        let what = if self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > 0 {
+        let what = if self.has_blocked_output(stage) {
+            "waits until there is room for what it makes".to_owned()
+        } else if self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > 0 {
             format!("holds {} records that it has not answered", self.broker.held(stage, rank))
         } else if io.feeds.iter().flatten().any(|feed| !feed.is_idle()) {
             "does not read the input that waits for it".to_owned()

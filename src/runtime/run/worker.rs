@@ -1,17 +1,20 @@
 //! The loop's side of one worker: its descriptors and what is in them.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use super::feed::Feed;
+use super::function::ControlLine;
 use super::held::Held;
 use super::poller::Token;
 use super::ready::Probing;
-use super::window::{MapWindow, StreamWindow};
+use super::window::{LARGEST_PIPE, MapWindow, StreamWindow};
 use crate::ipc::{Block, Cutter};
+use crate::model::Format;
 use crate::runtime::broker::ProducerId;
 use crate::runtime::supervisor::Worker;
+use crate::sys::descriptor;
 
 /// A reading end.
 #[derive(Debug)]
@@ -27,6 +30,42 @@ pub(super) struct Tap {
     /// Its pipe was made large.
     pub(super) is_large: bool,
     pub(super) is_json: bool,
+}
+
+/// A read of this much means that the pipe was full, or nearly: its writer is faster than its size allows.
+const NEARLY_FULL_BYTES: usize = 48 << 10;
+
+impl Tap {
+    pub(super) fn new(
+        fd: OwnedFd,
+        token: Token,
+        cutter: Cutter,
+        producer: Option<ProducerId>,
+        format: Format,
+    ) -> Self {
+        Self {
+            fd,
+            token,
+            cutter,
+            producer,
+            is_readable: false,
+            has_hung_up: false,
+            is_large: false,
+            is_json: format == Format::Json,
+        }
+    }
+
+    /// So much was read at once. Whether there may be more to read.
+    pub(super) fn read_so_much(&mut self, bytes: usize) -> bool {
+        if bytes >= NEARLY_FULL_BYTES && !self.is_large {
+            self.is_large = true;
+            descriptor::set_pipe_size(self.fd.as_fd(), LARGEST_PIPE);
+        }
+        // A short read has emptied the pipe, and what comes next is a new event; the end of one that was
+        // hung up before is none.
+        self.is_readable = bytes >= NEARLY_FULL_BYTES || self.has_hung_up;
+        self.is_readable
+    }
 }
 
 /// Standard error, line by line.
@@ -56,6 +95,10 @@ pub(super) enum Exchange {
         said_stuck: bool,
         /// A last answer that lacked its end.
         last: Option<Block>,
+        /// Of a function: results of the record that it works on, by output port.
+        parts: Vec<(usize, Held)>,
+        /// Of a function: what the record that it works on looks like.
+        about: Option<serde_json::Value>,
     },
     Each {
         results: Vec<(usize, Held)>,
@@ -68,6 +111,17 @@ impl Exchange {
     pub(super) fn has_last_of(&self, port: usize) -> bool {
         matches!(self, Self::Stream { last, .. } if last.iter().any(|&(of, _)| of == port))
     }
+}
+
+/// Whether a worker of an elastic pool has something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idleness {
+    /// It is being given something, or holds records.
+    Busy,
+    /// All that it was given is written, and lay in its pipe when that was looked at last.
+    Reads { looked_at: Instant },
+    /// It has read everything, so long ago.
+    Since(Instant),
 }
 
 /// One process and its ends.
@@ -83,6 +137,12 @@ pub(super) struct WorkerIo {
     /// By the position of the output port.
     pub(super) taps: Vec<Option<Tap>>,
     pub(super) log: Option<Log>,
+    /// Of a function worker.
+    pub(super) control: Option<ControlLine>,
+    /// Of a function worker whose records are leased.
+    pub(super) answers: Option<Tap>,
+    /// Its ends of pipe edges, by edge and whether it is the writing one, until it is known to run.
+    pub(super) pipe_ends: Vec<(usize, bool, OwnedFd)>,
     pub(super) exchange: Exchange,
     /// The supervisor has been told that all outputs are at their end.
     pub(super) told_outputs_ended: bool,
@@ -91,8 +151,8 @@ pub(super) struct WorkerIo {
     /// A `map` worker to whose records nothing is added any more: their input, and it alone, is at its end.
     pub(super) has_had_all: bool,
     pub(super) is_started: bool,
-    /// Since when it has nothing to do.
-    pub(super) idle_since: Option<Instant>,
+    /// Whether an elastic pool could do without it.
+    pub(super) idleness: Idleness,
     /// How it is known to be ready, where its stage has a probe.
     pub(super) probe: Option<Probing>,
     /// Records that it was given in all.
@@ -101,7 +161,15 @@ pub(super) struct WorkerIo {
 
 impl WorkerIo {
     pub(super) fn has_open_outputs(&self) -> bool {
-        self.log.is_some() || self.taps.iter().any(Option::is_some)
+        self.log.is_some()
+            || self.control.is_some()
+            || self.answers.is_some()
+            || self.taps.iter().any(Option::is_some)
+    }
+
+    /// Whether it may be given records: it runs, and a function was found and may be called.
+    pub(super) fn takes_records(&self) -> bool {
+        self.is_started && self.control.as_ref().is_none_or(|control| control.went)
     }
 }
 
@@ -117,6 +185,9 @@ pub(crate) const TAIL_BYTES: usize = 8 << 10;
 
 impl StderrTail {
     pub(super) fn push(&mut self, line: &str) {
+        // Of a line that is longer than all that is kept, its end.
+        let surplus = line.len().saturating_sub(TAIL_BYTES);
+        let line = (surplus..).find_map(|start| line.get(start..)).unwrap_or_default();
         self.bytes += line.len() + 1;
         self.lines.push_back(line.to_owned());
         while self.bytes > TAIL_BYTES && self.lines.len() > 1 {

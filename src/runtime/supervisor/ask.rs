@@ -59,7 +59,10 @@ impl Supervisor {
         let grace = self.stages[worker.stage].config.stop.grace;
         let Some(slot) = self.slot(worker) else { return };
         let Slot::Running { process } = *slot else { return };
-        *slot = Slot::Finishing { process, asked, stop_at: Some(now + grace) };
+        // One that is not needed seems idle; if it is at a long record in truth, it may take its time, as at the end of
+        // any input. One that is to be replaced holds nothing.
+        let stop_at = (asked == Asked::Replace).then(|| now + grace);
+        *slot = Slot::Finishing { process, asked, stop_at };
         self.actions.push(Action::CloseInput(worker));
     }
 
@@ -81,7 +84,6 @@ impl Supervisor {
     /// Its workers' readers are gone: those that write meet SIGPIPE, those that read meet the end; whoever does
     /// neither is asked after the grace period.
     pub(super) fn unwanted(&mut self, stage: usize, now: Instant) {
-        let grace = self.stages[stage].config.stop.grace;
         match self.stages[stage].phase {
             Phase::Waiting => {
                 self.stages[stage].phase = Phase::Ending(Outcome::Finished);
@@ -95,12 +97,10 @@ impl Supervisor {
         }
         self.actions.push(Action::AbandonInput { stage, has_failed: false });
         for rank in 0..self.stages[stage].slots.len() {
-            let slot = &mut self.stages[stage].slots[rank];
-            match *slot {
+            match self.stages[stage].slots[rank] {
                 Slot::Running { process } => {
-                    *slot = Slot::Finishing { process, asked: Asked::Unwanted, stop_at: Some(now + grace) };
                     let worker = Worker { stage, rank, generation: process.generation };
-                    self.actions.push(Action::CloseInput(worker));
+                    self.finish_slot(worker, Asked::Unwanted, now);
                 }
                 Slot::Starting { .. } | Slot::BackingOff { .. } => {
                     self.ask(stage, rank, Asked::Unwanted, now)
@@ -108,6 +108,15 @@ impl Supervisor {
                 _ => {}
             }
         }
+    }
+
+    /// Lets a worker end by itself, by the end of its input or of its readers; it is asked after the grace period.
+    pub(super) fn finish_slot(&mut self, worker: Worker, asked: Asked, now: Instant) {
+        let grace = self.stages[worker.stage].config.stop.grace;
+        let Some(slot) = self.slot(worker) else { return };
+        let Slot::Running { process } = *slot else { return };
+        *slot = Slot::Finishing { process, asked, stop_at: Some(now + grace) };
+        self.actions.push(Action::CloseInput(worker));
     }
 
     pub(super) fn fault(&mut self, worker: Worker, reason: String) {
@@ -121,8 +130,8 @@ impl Supervisor {
 
     pub(super) fn launcher_lost(&mut self) {
         let reason = "the launcher process was killed, and all workers with it".to_owned();
-        let name = "mpflow".to_owned();
-        self.failures.push(Failure { stage: name, worker: None, exit: None, reason, stderr: Vec::new() });
+        self.emit(EventKind::LauncherLost { reason: reason.clone() });
+        self.failures.push(Failure::of_run(reason));
         for stage in &mut self.stages {
             stage.slots.fill(Slot::Done);
             stage.successors.fill(false);

@@ -2,14 +2,13 @@
 
 use std::time::Instant;
 
-use super::{Action, Outcome, Slot, Supervisor, View, Worker};
+use super::{Action, Asked, Outcome, Slot, Supervisor, View, Worker};
 use crate::model::Mode;
 use crate::report::Failure;
 
 impl Supervisor {
     pub(super) fn tick(&mut self, now: Instant, view: &dyn View) {
         for stage in 0..self.stages.len() {
-            self.wake(stage, now);
             for rank in 0..self.stages[stage].slots.len() {
                 self.tick_slot(stage, rank, now, view);
             }
@@ -22,9 +21,13 @@ impl Supervisor {
                 let timeout = humantime::format_duration(config.timeout.unwrap_or_default());
                 let reason = format!("it did not finish within its timeout of {timeout}");
                 let name = config.name.clone();
-                let failure = Failure { stage: name, worker: None, exit: None, reason, stderr: Vec::new() };
+                let failure = Failure::of_stage(name, reason);
                 self.fail(stage, failure, now);
             }
+        }
+        // Last, so that nothing is started in a stage that has just been ended.
+        for stage in 0..self.stages.len() {
+            self.wake(stage, now);
         }
     }
 
@@ -34,7 +37,8 @@ impl Supervisor {
         let worker = Worker { stage, rank, generation };
         match slot {
             Slot::Finishing { asked, stop_at: Some(at), .. } if at <= now => {
-                self.ask(stage, rank, asked, now)
+                self.stages[stage].was_made_to_end |= asked == Asked::Unwanted;
+                self.ask(stage, rank, asked, now);
             }
             Slot::Stopping { kill_at, .. } if kill_at <= now => {
                 let grace = humantime::format_duration(self.stages[stage].config.stop.grace);

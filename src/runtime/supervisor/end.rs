@@ -41,7 +41,7 @@ impl Supervisor {
             && (was_asked || by_closed_pipe || config.success_exit.contains(&exit));
         let exit_report = crate::report::ExitReport::new(exit, usage);
         let id = config.id(worker);
-        let (mode, policy) = (config.mode, config.restart.policy);
+        let (mode, policy, config_is_function) = (config.mode, config.restart.policy, config.is_function);
         self.emit(EventKind::WorkerEnded {
             worker: id,
             exit: exit_report,
@@ -68,10 +68,13 @@ impl Supervisor {
         if is_success && (was_asked || by_closed_pipe) {
             return;
         }
+        if let Some(reason) = view.bad_end(worker.stage, worker.rank).filter(|_| is_success) {
+            return self.fail_by_worker(worker, None, reason, now, view);
+        }
         let name = self.stages[worker.stage].config.worker_name(worker.rank);
         let mut reason = describe_end(&name, exit);
         let work_done = self.stages[worker.stage].work_done;
-        if mode == Mode::Map && is_success && charged.is_some() {
+        if mode == Mode::Map && !config_is_function && is_success && charged.is_some() {
             let (answered, held) = view.lease_counts(worker.stage, worker.rank);
             reason = format!(
                 "worker `{name}` took {} records, answered {answered} and ended: a `map` command answers each \
@@ -81,8 +84,15 @@ impl Supervisor {
             return self.fail_by_worker(worker, Some(exit), reason, now, view);
         }
         // A `map` worker that ends before its work is done is missed, whatever its exit says; one that ends after
-        // it has nothing to come back for.
-        let is_over = work_done || (is_success && view.has_had_all(worker.stage, worker.rank));
+        // it has nothing to come back for. One that is killed then is no loss where it would have been started again
+        // before; an exit of its own that is no success says that its end went wrong, which nobody else can know.
+        let was_killed = matches!(exit, Exit::Signal(_)) && asked != Some(Asked::Fault);
+        let had_all = view.has_had_all(worker.stage, worker.rank);
+        let holds_none = || view.lease_counts(worker.stage, worker.rank).1 == 0;
+        let is_over = work_done || (had_all && (is_success || (was_killed && holds_none())));
+        if mode == Mode::Map && is_over && was_killed && !is_success && policy != RestartPolicy::Never {
+            return self.emit(EventKind::Notice { message: format!("{reason}, after its work was done") });
+        }
         let is_missed = mode == Mode::Map && !is_over;
         let again = match policy {
             RestartPolicy::Never => false,
@@ -106,11 +116,12 @@ impl Supervisor {
     ) {
         let config = &self.stages[worker.stage].config;
         let failure = Failure {
-            stage: config.name.clone(),
+            stage: Some(config.name.clone()),
             worker: Some(config.worker_name(worker.rank)),
             exit: exit.map(Exit::code),
             reason,
             stderr: view.stderr_tail(worker.stage, worker.rank),
+            problem: None,
         };
         self.fail(worker.stage, failure, now);
     }
@@ -119,7 +130,8 @@ impl Supervisor {
         if matches!(self.stages[stage].phase, Phase::Ending(_) | Phase::Over(_)) {
             return;
         }
-        let Failure { stage: name, worker, exit, reason, stderr } = failure.clone();
+        let Failure { worker, exit, reason, stderr, .. } = failure.clone();
+        let name = self.stages[stage].config.name.clone();
         self.emit(EventKind::StageFailed { stage: name, reason, worker, exit, stderr });
         self.failures.push(failure);
         self.actions.push(Action::AbandonInput { stage, has_failed: true });
@@ -134,6 +146,10 @@ impl Supervisor {
     pub(super) fn end_stage(&mut self, stage: usize, outcome: Outcome, now: Instant) {
         match self.stages[stage].phase {
             Phase::Over(_) => return,
+            // It was about to end by itself, and now it is made to.
+            Phase::Ending(Outcome::Finished) if self.stages[stage].live() > 0 => {
+                self.stages[stage].phase = Phase::Ending(outcome);
+            }
             Phase::Ending(_) => {}
             Phase::Waiting | Phase::Running | Phase::Restarting => {
                 self.stages[stage].phase = Phase::Ending(outcome);

@@ -33,7 +33,7 @@ pub(crate) use stage::{Outcome, Phase};
 
 use crate::event::EventKind;
 use crate::graph::Plan;
-use crate::model::{Exit, Signal, StopPolicy, Usage};
+use crate::model::{Exit, Problem, Signal, StopPolicy, Usage};
 use crate::report::Failure;
 
 /// How long outputs that outlive their worker's group are waited for (the language, section 5).
@@ -90,6 +90,17 @@ pub(crate) enum Input {
     },
     OutputsEnded {
         worker: Worker,
+    },
+    /// A function worker has found what it is to call.
+    Loaded {
+        worker: Worker,
+    },
+    /// A function worker of this stage cannot call what it is to call, nor can any other.
+    Broken {
+        stage: usize,
+        worker: String,
+        problem: Box<Problem>,
+        stderr: Vec<String>,
     },
     /// A probe says whether this worker is ready.
     Ready {
@@ -183,6 +194,8 @@ pub(crate) enum Action {
     Wake {
         stage: usize,
     },
+    /// All functions were found: they may be called.
+    LetFlow,
     /// `mpflow`'s standard input is at its end.
     CloseSources,
     /// No process of this stage is there, and none will come.
@@ -208,6 +221,10 @@ pub(crate) trait View {
     fn has_had_all(&self, _stage: usize, _rank: usize) -> bool {
         false
     }
+    /// Why what a worker of a `stream` stage wrote last is no record, should it end well.
+    fn bad_end(&self, _stage: usize, _rank: usize) -> Option<String> {
+        None
+    }
     /// The last lines of a worker's standard error.
     fn stderr_tail(&self, stage: usize, rank: usize) -> Vec<String>;
 }
@@ -221,6 +238,8 @@ pub(crate) struct Supervisor {
     is_failing: bool,
     daemons_told: bool,
     has_ended: bool,
+    /// All functions were found, so that records may flow.
+    flows: bool,
     failures: Vec<Failure>,
     /// Stages that restart together.
     groups: Vec<scope::Group>,
@@ -238,6 +257,7 @@ impl Supervisor {
             is_failing: false,
             daemons_told: false,
             has_ended: false,
+            flows: false,
             failures: Vec::new(),
             groups: Vec::new(),
             actions: Vec::new(),
@@ -296,6 +316,15 @@ impl Supervisor {
                     self.end_if_drained(worker, now, view);
                 }
             }
+            Input::Loaded { worker } => self.loaded(worker),
+            Input::Broken { stage, worker, problem, stderr } => {
+                let name = self.stages[stage].config.name.clone();
+                let reason = problem.message.clone();
+                let problem = Some(problem);
+                let worker = Some(worker);
+                let failure = Failure { worker, stderr, problem, ..Failure::of_stage(name, reason) };
+                self.fail(stage, failure, now);
+            }
             Input::Ready { worker, is_ready } => {
                 if self.process(worker).is_some() {
                     self.stages[worker.stage].ready[worker.rank] = is_ready;
@@ -309,7 +338,7 @@ impl Supervisor {
             Input::SuccessorAsked { stage, rank } => self.stages[stage].successors[rank] = true,
             Input::SuccessorRevoked { stage, rank } => self.stages[stage].successors[rank] = false,
             Input::SuccessorRuns { stage, rank } => self.succeed(stage, rank),
-            Input::Grow { stage } => self.grow(stage),
+            Input::Grow { stage } => self.grow(stage, now),
             Input::Retire { worker, asked } => self.retire(worker, asked, now),
             Input::WorkDone { stage } => self.work_done(stage),
             Input::Unwanted { stage } => self.unwanted(stage, now),
@@ -318,7 +347,8 @@ impl Supervisor {
                 let worker = rank.map(|rank| self.stages[stage].config.worker_name(rank));
                 let exit = exit.map(Exit::code);
                 let name = self.stages[stage].config.name.clone();
-                self.fail(stage, Failure { stage: name, worker, exit, reason, stderr }, now);
+                let failure = Failure { worker, exit, stderr, ..Failure::of_stage(name, reason) };
+                self.fail(stage, failure, now);
             }
             Input::Stop(level) => self.stop(level, now),
             Input::LauncherLost => self.launcher_lost(),

@@ -16,6 +16,7 @@ struct Entry {
     at: Instant,
     /// For a death that is charged to a record: what the stage had answered by then.
     charged_at: Option<u64>,
+    has_waited: bool,
 }
 
 /// More restarts than the policy allows.
@@ -24,11 +25,13 @@ pub(crate) struct UsedUp;
 
 impl Restarts {
     /// One more is wanted: how long it is to wait. `charged_at`: the death is charged to a record, and the stage
-    /// has answered so many. Such a death counts only while no record is answered in between, so that a few
-    /// poisonous records cannot use up a healthy pool.
+    /// has answered so many. Such a death counts only while no record is answered in between, and in a pool of this
+    /// width that many count as one: each worker may have met a poisonous record of its own, and with each of them
+    /// the next, before one of these records has used up its attempts.
     pub(crate) fn allow(
         &mut self,
         policy: &Restart,
+        width: usize,
         now: Instant,
         charged_at: Option<u64>,
         answered: u64,
@@ -38,16 +41,20 @@ impl Restarts {
             now.saturating_duration_since(entry.at) < policy.within
                 && entry.charged_at.is_none_or(|charged_at| charged_at == answered)
         });
-        if self.recent.len() as u64 >= u64::from(policy.max) {
+        let count = |is_counted: fn(&Entry) -> bool| {
+            let charged = |entry: &&Entry| is_counted(entry) && entry.charged_at.is_some();
+            let uncharged = |entry: &&Entry| is_counted(entry) && entry.charged_at.is_none();
+            let recent = &self.recent;
+            recent.iter().filter(uncharged).count() + recent.iter().filter(charged).count() / width.max(1)
+        };
+        if count(|_| true) as u64 >= u64::from(policy.max) {
             return Err(UsedUp);
         }
-        let before = self.recent.len();
-        self.recent.push_back(Entry { at: now, charged_at });
         // A worker that did its work until a record killed it has nothing to wait for.
-        if charged_at.is_some() && before == 0 {
-            return Ok(Duration::ZERO);
-        }
-        Ok(wait(&policy.backoff, before, random))
+        let waits = charged_at.is_none() || !self.recent.is_empty();
+        let before = count(|entry| entry.has_waited);
+        self.recent.push_back(Entry { at: now, charged_at, has_waited: waits });
+        Ok(if waits { wait(&policy.backoff, before, random) } else { Duration::ZERO })
     }
 }
 
@@ -82,20 +89,78 @@ mod tests {
     fn more_restarts_than_allowed_within_the_window_are_refused() {
         let (mut restarts, start) = (Restarts::default(), Instant::now());
         for _ in 0..3 {
-            assert!(restarts.allow(&policy(), start, None, 0, 0.5).is_ok());
+            assert!(restarts.allow(&policy(), 1, start, None, 0, 0.5).is_ok());
         }
-        assert_eq!(restarts.allow(&policy(), start, None, 0, 0.5), Err(UsedUp));
-        assert!(restarts.allow(&policy(), start + Duration::from_secs(11), None, 0, 0.5).is_ok());
+        assert_eq!(restarts.allow(&policy(), 1, start, None, 0, 0.5), Err(UsedUp));
+        assert!(restarts.allow(&policy(), 1, start + Duration::from_secs(11), None, 0, 0.5).is_ok());
+    }
+
+    #[test]
+    fn who_crashes_once_an_hour_is_restarted_for_ever_and_waits_for_the_first_time_each_time() {
+        let (mut restarts, start) = (Restarts::default(), Instant::now());
+        for hour in 0..10_000 {
+            let now = start + Duration::from_secs(3600 * hour);
+            assert_eq!(restarts.allow(&policy(), 1, now, None, 0, 0.5), Ok(Duration::from_millis(100)));
+        }
+    }
+
+    /// Waits and the refusal of one that crashes again and again after having run so long.
+    fn crashes_after(ran: Duration) -> Vec<Result<u128, UsedUp>> {
+        let (mut restarts, mut now) = (Restarts::default(), Instant::now());
+        let crash = |_| {
+            now += ran;
+            let wait = restarts.allow(&policy(), 1, now, None, 0, 0.5);
+            now += wait.unwrap_or_default();
+            wait.map(|wait| wait.as_millis())
+        };
+        (0..5).map(crash).collect()
+    }
+
+    #[test]
+    fn the_window_is_of_the_time_between_crashes() {
+        let used_up = [Ok(100), Ok(200), Ok(400), Err(UsedUp), Err(UsedUp)];
+        assert_eq!(crashes_after(Duration::ZERO), used_up);
+        assert_eq!(crashes_after(Duration::from_millis(1)), used_up);
+        // Just within the window one restart before is remembered, and just outside none.
+        assert_eq!(crashes_after(Duration::from_secs(9)), [Ok(100), Ok(200), Ok(200), Ok(200), Ok(200)]);
+        assert_eq!(crashes_after(Duration::from_secs(11)), [Ok(100); 5]);
     }
 
     #[test]
     fn deaths_charged_to_records_count_only_while_nothing_is_answered() {
         let (mut restarts, start) = (Restarts::default(), Instant::now());
         for answered in 0..100 {
-            assert!(restarts.allow(&policy(), start, Some(answered), answered, 0.5).is_ok());
+            assert!(restarts.allow(&policy(), 1, start, Some(answered), answered, 0.5).is_ok());
         }
-        assert!(restarts.allow(&policy(), start, Some(99), 99, 0.5).is_ok());
-        assert!(restarts.allow(&policy(), start, Some(99), 99, 0.5).is_ok());
-        assert_eq!(restarts.allow(&policy(), start, Some(99), 99, 0.5), Err(UsedUp));
+        assert!(restarts.allow(&policy(), 1, start, Some(99), 99, 0.5).is_ok());
+        assert!(restarts.allow(&policy(), 1, start, Some(99), 99, 0.5).is_ok());
+        assert_eq!(restarts.allow(&policy(), 1, start, Some(99), 99, 0.5), Err(UsedUp));
+    }
+
+    #[test]
+    fn a_poisonous_record_for_each_worker_of_a_pool_does_not_use_it_up() {
+        let (mut restarts, start) = (Restarts::default(), Instant::now());
+        // All of a pool of four die of their first and their second attempts before a third is the last.
+        for death in 0..9 {
+            assert!(restarts.allow(&policy(), 4, start, Some(50), 50, 0.5).is_ok(), "death {death}");
+        }
+        let more = (0..9).filter(|_| restarts.allow(&policy(), 4, start, Some(50), 50, 0.5).is_ok());
+        assert_eq!(more.count(), 3, "but they do not die for ever");
+    }
+
+    #[test]
+    fn the_first_restart_after_a_record_was_answered_waits_for_nothing_and_the_next_as_any_first() {
+        let policy = Restart { backoff: Backoff { jitter: 0.0, ..Backoff::default() }, ..policy() };
+        let (mut restarts, start) = (Restarts::default(), Instant::now());
+        let mut wait = |charged, answered| {
+            restarts.allow(&policy, 1, start, charged, answered, 0.5).unwrap().as_millis()
+        };
+        assert_eq!([wait(Some(7), 7), wait(Some(7), 7), wait(Some(7), 7)], [0, 100, 200]);
+        assert_eq!(wait(Some(8), 8), 0, "a record was answered in between");
+        assert_eq!(
+            [wait(None, 9), wait(None, 9)],
+            [100, 200],
+            "deaths of workers that held nothing wait from the first"
+        );
     }
 }

@@ -7,7 +7,7 @@ use super::slot::{Process, Slot};
 use super::{Restarts, Worker};
 use crate::event::WorkerId;
 use crate::graph::{Plan, StagePlan};
-use crate::model::{DependencyState, Exit, Mode, OnFailure, Pool, Restart, StopPolicy, Usage};
+use crate::model::{Body, DependencyState, Exit, Mode, OnFailure, Pool, Restart, StopPolicy, Usage};
 
 /// What came of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) restart: Restart,
     pub(crate) on_failure: OnFailure,
     pub(crate) success_exit: Vec<Exit>,
+    /// Its workers call a function, which has to be found first.
+    pub(crate) is_function: bool,
     /// Its workers are ready when a probe says so, not when they have started.
     pub(crate) has_probe: bool,
     pub(crate) timeout: Option<Duration>,
@@ -71,11 +73,17 @@ impl Config {
             restart: stage.restart,
             on_failure: stage.on_failure,
             success_exit: stage.success_exit.clone(),
+            is_function: !matches!(stage.body, Body::Command(_)),
             has_probe: stage.ready.is_some(),
             timeout: stage.timeout,
             depends_on,
             downstream: position.map(|position| downstream(plan, position)).unwrap_or_default(),
         }
+    }
+
+    /// Whether it begins before the stages that run commands, so that its functions are found before records flow.
+    pub(crate) fn is_first(&self) -> bool {
+        self.is_function && self.depends_on.is_empty()
     }
 
     pub(crate) fn worker_name(&self, rank: usize) -> String {
@@ -103,6 +111,10 @@ pub(crate) struct Stage {
     /// By rank: the processes that there have been.
     pub(crate) generations: Vec<u64>,
     pub(crate) restarts: Restarts,
+    /// The machine was short of something for a start: until when it is waited for.
+    pub(crate) shortage_until: Option<Instant>,
+    /// The machine was short of something for one worker more: until when the pool stays as it is.
+    pub(crate) grows_from: Option<Instant>,
     /// All that ever came to it is answered (leased stages).
     pub(crate) work_done: bool,
     /// All its workers have started.
@@ -111,10 +123,15 @@ pub(crate) struct Stage {
     pub(crate) is_ready: bool,
     /// By rank: whether the worker is ready.
     pub(crate) ready: Vec<bool>,
+    /// By rank: whether a worker has found its function.
+    pub(crate) loaded: Vec<bool>,
     /// A daemon: when it must have worked off what it was given.
     pub(crate) finish_by: Option<Instant>,
     pub(crate) began_at: Option<Instant>,
     pub(crate) ended_at: Option<Instant>,
+    /// Nobody wanted what it made, and its workers did not end by that: they were sent their stop signal. Those who
+    /// depend on it need not care.
+    pub(crate) was_made_to_end: bool,
     started: Vec<bool>,
     pub(crate) start_count: u64,
     pub(crate) restart_count: u64,
@@ -134,13 +151,17 @@ impl Stage {
             successors: vec![false; width],
             generations: vec![0; width],
             restarts: Restarts::default(),
+            shortage_until: None,
+            grows_from: None,
             work_done: false,
             is_started: false,
             is_ready: false,
             ready: vec![false; width],
+            loaded: vec![false; width],
             finish_by: None,
             began_at: None,
             ended_at: None,
+            was_made_to_end: false,
             started: vec![false; width],
             start_count: 0,
             restart_count: 0,
@@ -159,6 +180,11 @@ impl Stage {
     /// The process in a slot.
     pub(crate) fn process(&self, rank: usize) -> Option<&Process> {
         self.slots[rank].process()
+    }
+
+    /// Whether a process is in this slot, or on its way, and nobody has asked it to end.
+    pub(crate) fn stays(&self, rank: usize) -> bool {
+        self.slots[rank].is_live() && self.slots[rank].asked().is_none()
     }
 
     /// Whether a process may be started in this slot for a record: not while the launcher may start one by itself.
@@ -189,7 +215,7 @@ impl Stage {
 
     pub(crate) fn count_start(&mut self, rank: usize, now: Instant) {
         self.started[rank] = true;
-        self.ready[rank] = !self.config.has_probe;
+        self.ready[rank] = !self.config.has_probe && !self.config.is_function;
         self.start_count += 1;
         self.most_live = self.most_live.max(self.live());
         self.began_at.get_or_insert(now);
@@ -212,6 +238,11 @@ impl Stage {
             || self.started.iter().filter(|&&started| started).count() >= self.config.pool.min
     }
 
+    /// Whether each worker of the pool, at its least width, has found its function.
+    pub(crate) fn has_loaded(&self) -> bool {
+        self.loaded.iter().filter(|&&loaded| loaded).count() >= self.config.pool.min
+    }
+
     /// Whether the pool, at its least width, is ready.
     pub(crate) fn has_become_ready(&self) -> bool {
         let ready = self.ready.iter().filter(|&&ready| ready).count();
@@ -229,8 +260,8 @@ impl Stage {
     /// When it has taken too long.
     pub(crate) fn timeout_at(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Running => Some(self.began_at? + self.config.timeout?),
-            Phase::Waiting | Phase::Restarting | Phase::Ending(_) | Phase::Over(_) => None,
+            Phase::Running | Phase::Restarting => Some(self.began_at? + self.config.timeout?),
+            Phase::Waiting | Phase::Ending(_) | Phase::Over(_) => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Action, Asked, Outcome, Phase, Slot, Stage, Supervisor};
+use super::{Action, Asked, Outcome, Phase, Slot, Stage, Supervisor, Worker};
 use crate::event::EventKind;
 use crate::model::{DependencyState, Mode};
 use crate::report::Failure;
@@ -13,7 +13,7 @@ impl Supervisor {
         self.restart_groups(now);
         loop {
             let moved = (0..self.stages.len()).filter(|&stage| self.advance_stage(stage, now)).count();
-            if moved == 0 {
+            if moved == 0 && !self.let_flow() {
                 break;
             }
         }
@@ -59,8 +59,35 @@ impl Supervisor {
         moved
     }
 
+    /// Functions are found before anything else begins: a pipeline that calls what is not there moves no record.
+    /// Returns whether that is so since now.
+    fn let_flow(&mut self) -> bool {
+        let is_found = |stage: &Stage| {
+            !stage.config.is_first()
+                || stage.has_loaded()
+                || !matches!(stage.phase, Phase::Waiting | Phase::Running)
+        };
+        let flows = !self.flows && self.stages.iter().all(is_found);
+        if flows {
+            self.flows = true;
+            self.actions.push(Action::LetFlow);
+        }
+        flows
+    }
+
+    pub(super) fn loaded(&mut self, worker: Worker) {
+        if self.process(worker).is_none() {
+            return;
+        }
+        let stage = &mut self.stages[worker.stage];
+        stage.loaded[worker.rank] = true;
+        if !stage.config.has_probe {
+            stage.ready[worker.rank] = true;
+        }
+    }
+
     pub(super) fn begin_stage(&mut self, stage: usize, now: Instant) -> bool {
-        let mut all_met = true;
+        let mut all_met = self.flows || self.stages[stage].config.is_first();
         for &(other, state) in &self.stages[stage].config.depends_on.clone() {
             let dependency = &self.stages[other];
             match (dependency.phase, state) {
@@ -69,8 +96,7 @@ impl Supervisor {
                     let name = dependency.config.name.clone();
                     let reason = format!("the stage `{name}` that it depends on has failed");
                     let failed = self.stages[stage].config.name.clone();
-                    let failure =
-                        Failure { stage: failed, worker: None, exit: None, reason, stderr: Vec::new() };
+                    let failure = Failure::of_stage(failed, reason);
                     self.fail(stage, failure, now);
                     return true;
                 }

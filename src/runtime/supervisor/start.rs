@@ -1,11 +1,14 @@
 //! Processes that come.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::restarts;
 use super::{Action, Asked, Phase, Process, Slot, Supervisor, View, Worker};
 use crate::event::EventKind;
 use crate::model::{Mode, RestartScope};
+
+/// A machine that is short of something is not asked again sooner, however short the backoff is.
+const LEAST_SHORTAGE: Duration = Duration::from_millis(50);
 
 impl Supervisor {
     pub(super) fn start(&mut self, stage: usize, rank: usize) {
@@ -40,8 +43,11 @@ impl Supervisor {
         stage.count_start(worker.rank, now);
         let id = stage.config.id(worker);
         self.emit(EventKind::WorkerStarted { worker: id, pid });
-        if let Some(asked) = asked {
-            self.ask(worker.stage, worker.rank, asked, now);
+        match asked {
+            // As one that ran already: it learns it when it writes, and that is no failure and no stop.
+            Some(asked @ Asked::Unwanted) => self.finish_slot(worker, asked, now),
+            Some(asked) => self.ask(worker.stage, worker.rank, asked, now),
+            None => {}
         }
     }
 
@@ -65,21 +71,50 @@ impl Supervisor {
         let reason = format!("cannot start worker `{name}`: {error}");
         if self.stages[worker.stage].config.mode == Mode::Each {
             // Its record is judged, or given back, by the loop.
-            let at = now + self.stages[worker.stage].config.restart.backoff.initial;
+            let wait = self.stages[worker.stage].config.restart.backoff.initial.max(LEAST_SHORTAGE);
             self.stages[worker.stage].slots[worker.rank] =
-                if is_passing { Slot::BackingOff { at } } else { Slot::Vacant };
+                if is_passing { Slot::BackingOff { at: now + wait } } else { Slot::Vacant };
             return;
         }
         if is_passing {
-            self.restart(worker, reason, None, now, view);
+            self.wait_for_machine(worker, reason, now, view);
         } else {
             self.fail_by_worker(worker, None, reason, now, view);
         }
     }
 
-    pub(super) fn grow(&mut self, stage: usize) {
+    /// The machine is short of something that a worker needs. That is the machine's affair: no other worker is touched,
+    /// whatever the scope of restarts, and all that are refused in one such time count as one restart.
+    fn wait_for_machine(&mut self, worker: Worker, reason: String, now: Instant, view: &dyn View) {
+        let stage = &mut self.stages[worker.stage];
+        let policy = stage.config.restart;
+        if stage.config.pool.is_elastic() && stage.live() >= stage.config.pool.min {
+            // The pool only wanted to grow, and goes on as it is.
+            stage.slots[worker.rank] = Slot::Vacant;
+            stage.grows_from = Some(now + policy.backoff.max.max(LEAST_SHORTAGE));
+            return;
+        }
+        let at = match stage.shortage_until.filter(|&until| until > now) {
+            Some(until) => until,
+            None => {
+                let (random, answered) = (self.random.f64(), view.answered(worker.stage));
+                let Ok(wait) = stage.restarts.allow(&policy, 1, now, None, answered, random) else {
+                    return self.fail_used_up(worker, reason, now, view);
+                };
+                now + wait.max(LEAST_SHORTAGE)
+            }
+        };
+        stage.shortage_until = Some(at);
+        stage.restart_count += 1;
+        let id = stage.config.id(worker);
+        stage.slots[worker.rank] = Slot::BackingOff { at };
+        self.emit(EventKind::WorkerRestarting { worker: id, backoff: at - now, reason });
+    }
+
+    pub(super) fn grow(&mut self, stage: usize, now: Instant) {
         let state = &self.stages[stage];
-        if state.phase != Phase::Running || state.config.pool.max <= state.live() {
+        let may_grow = state.grows_from.is_none_or(|from| from <= now);
+        if state.phase != Phase::Running || !may_grow || state.config.pool.max <= state.live() {
             return;
         }
         let is_free = |&rank: &usize| state.slots[rank] == Slot::Vacant && !state.successors[rank];
@@ -100,7 +135,8 @@ impl Supervisor {
         let answered = view.answered(worker.stage);
         let stage = &mut self.stages[worker.stage];
         let policy = stage.config.restart;
-        match stage.restarts.allow(&policy, now, charged, answered, random) {
+        let width = stage.config.pool.max;
+        match stage.restarts.allow(&policy, width, now, charged, answered, random) {
             Ok(backoff) => {
                 stage.restart_count += 1;
                 let id = stage.config.id(worker);
@@ -118,11 +154,14 @@ impl Supervisor {
                     self.restart_together(group, now + backoff, now);
                 }
             }
-            Err(restarts::UsedUp) => {
-                let within = humantime::format_duration(policy.within);
-                let reason = format!("{reason}, after {} restarts within {within}", policy.max);
-                self.fail_by_worker(worker, None, reason, now, view);
-            }
+            Err(restarts::UsedUp) => self.fail_used_up(worker, reason, now, view),
         }
+    }
+
+    fn fail_used_up(&mut self, worker: Worker, reason: String, now: Instant, view: &dyn View) {
+        let policy = &self.stages[worker.stage].config.restart;
+        let within = humantime::format_duration(policy.within);
+        let reason = format!("{reason}, after {} restarts within {within}", policy.max);
+        self.fail_by_worker(worker, None, reason, now, view);
     }
 }

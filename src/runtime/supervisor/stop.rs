@@ -1,8 +1,8 @@
 //! The run is ended from outside.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Action, Level, Outcome, Supervisor, Worker};
+use super::{Action, Level, Outcome, Slot, Supervisor, Worker};
 use crate::event::EventKind;
 
 impl Supervisor {
@@ -33,7 +33,7 @@ impl Supervisor {
                 }
             }
         }
-        self.say_who_is_waited_for();
+        self.say_who_is_waited_for(now);
     }
 
     pub(super) fn live_workers(&self) -> Vec<Worker> {
@@ -45,17 +45,24 @@ impl Supervisor {
         workers.collect()
     }
 
-    pub(super) fn say_who_is_waited_for(&mut self) {
+    pub(super) fn say_who_is_waited_for(&mut self, now: Instant) {
         /// Names shown at most.
         const SHOWN: usize = 5;
-        let waited: Vec<String> = self
-            .live_workers()
-            .into_iter()
-            .filter(|worker| !self.stages[worker.stage].config.is_daemon)
-            .filter_map(|worker| {
-                let stage = &self.stages[worker.stage];
-                let pid = stage.slots[worker.rank].process()?.pid;
-                Some(format!("`{}` (pid {pid})", stage.config.worker_name(worker.rank)))
+        let stages = self.stages.iter().filter(|stage| !stage.config.is_daemon);
+        let waited: Vec<String> = stages
+            .flat_map(|stage| {
+                stage.slots.iter().enumerate().filter_map(move |(rank, slot)| {
+                    let name = stage.config.worker_name(rank);
+                    match slot {
+                        // A drain may need it still.
+                        Slot::BackingOff { at } => {
+                            let wait = Duration::from_secs((*at - now).as_secs());
+                            let wait = humantime::format_duration(wait);
+                            Some(format!("`{name}` (to be started again in {wait})"))
+                        }
+                        slot => Some(format!("`{name}` (pid {})", slot.process()?.pid)),
+                    }
+                })
             })
             .collect();
         if waited.is_empty() {
