@@ -344,6 +344,10 @@ pub enum Holds {
     Reorder,
     /// Records that failed, as documents on their way to the port `failed`.
     Failed,
+    /// Shared values, arrays and dictionaries.
+    Shared,
+    /// Requests and replies of the clients of shared objects.
+    Clients,
 }
 
 /// Something that is needed of this machine.

@@ -61,6 +61,7 @@ pub mod language;
 pub mod model;
 pub mod observe;
 pub mod report;
+pub mod shared;
 
 mod engine;
 mod explain;

@@ -27,6 +27,8 @@ pub struct Report {
     pub stages: Vec<StageReport>,
     /// The queues, in the order of the document; then the implicit ones to `stdout`.
     pub edges: Vec<EdgeReport>,
+    /// The shared objects as they were at the end, in the order of the document.
+    pub shared: Vec<SharedReport>,
 }
 
 /// What came of the whole run.
@@ -166,6 +168,78 @@ impl EdgeReport {
         let discarded: u64 = self.discarded.iter().map(|part| part.records).sum();
         self.records_in == self.delivered + self.failed + self.dropped + discarded
     }
+}
+
+/// How a shared object was at the end.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SharedReport {
+    /// Its name.
+    pub name: String,
+    /// What it is, and its last state.
+    #[serde(flatten)]
+    pub state: SharedState,
+}
+
+/// The last state of a shared object. A number that JSON has no word for is a text: `"NaN"`, `"inf"`, `"-inf"`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
+pub enum SharedState {
+    /// One number or truth value.
+    Value {
+        /// `i64`, `u64`, `f64` or `bool`.
+        element: String,
+        /// The last value.
+        value: serde_json::Value,
+    },
+    /// Several.
+    Array {
+        /// `i64`, `u64`, `f64` or `bool`.
+        element: String,
+        /// How many it has.
+        length: u64,
+        /// The last values, the first 65,536 of them at most.
+        values: Vec<serde_json::Value>,
+    },
+    /// A lock.
+    Lock {
+        /// The worker that ended while it held it, unless somebody took it after that.
+        held_by: Option<String>,
+        /// How often it was acquired.
+        acquired: u64,
+        /// How often its holder ended without releasing it.
+        abandoned: u64,
+    },
+    /// A semaphore.
+    Semaphore {
+        /// Its permits.
+        permits: u64,
+        /// The workers that ended while they held a permit that nobody took after that.
+        held_by: Vec<String>,
+        /// How often one was acquired.
+        acquired: u64,
+        /// How many were held by somebody who ended without releasing them.
+        abandoned: u64,
+    },
+    /// An event.
+    Event {
+        /// Whether it was set.
+        is_set: bool,
+    },
+    /// A barrier.
+    Barrier {
+        /// How many wait for each other.
+        parties: u64,
+        /// How often all of them came.
+        rounds: u64,
+        /// Why it was broken, if it was.
+        broken: Option<String>,
+    },
+    /// A dictionary.
+    Dict {
+        /// Its entries; of a Python object that is no JSON only its size, as `{"pickle_bytes": 120}`.
+        entries: serde_json::Map<String, serde_json::Value>,
+    },
 }
 
 /// How a process ended and what it used.

@@ -6,15 +6,7 @@ use crate::model::{Body, Pipeline, Place, Problem, Stage};
 ///
 /// Such a key is refused and never ignored: a pipeline that runs does what its document says.
 pub fn not_yet(pipeline: &Pipeline) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = pipeline.stages.iter().flat_map(of_stage).collect();
-    if !pipeline.shared.is_empty() {
-        problems.push(
-            problem("`shared` objects are not in this version of mpflow")
-                .at(Place::Top("shared"), "cannot be run yet")
-                .help("remove `shared`; workers can exchange what they need over an edge or a file"),
-        );
-    }
-    problems
+    pipeline.stages.iter().flat_map(of_stage).collect()
 }
 
 fn of_stage(stage: &Stage) -> Vec<Problem> {

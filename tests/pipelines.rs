@@ -19,7 +19,7 @@ use tempfile::TempDir;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// All of them. A file that is not listed here is not tested, and a test below says so.
-const PIPELINES: [&str; 12] = [
+const PIPELINES: [&str; 13] = [
     "access-log",
     "archive",
     "batch-sort",
@@ -30,12 +30,19 @@ const PIPELINES: [&str; 12] = [
     "partitioned-count",
     "ports",
     "retry",
+    "shared-counter",
     "thumbnails",
     "word-count",
 ];
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Workers call `mpflow shared`, which whoever has installed it finds on the `PATH`.
+fn path_with_mpflow() -> String {
+    let folder = Path::new(env!("CARGO_BIN_EXE_mpflow")).parent().unwrap();
+    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
 }
 
 /// What a run that went well wrote.
@@ -61,6 +68,7 @@ fn run(name: &str, args: &[&str]) -> Ran {
         .args(args)
         .current_dir(repository())
         .env("PWD", repository())
+        .env("PATH", path_with_mpflow())
         .env("TMPDIR", tmp.path())
         .env("LANG", "C.UTF-8")
         .env_remove("MPFLOW_LOG")
@@ -308,4 +316,16 @@ fn partitioned_count_sees_every_event_of_a_user_in_one_place() {
 fn ports_sort_records_out() {
     let expected = ["by five: 6", "by three: 10", "neither: 16", "said: all read"];
     assert_eq!(run("ports", &[]).lines(), expected);
+}
+
+#[test]
+fn shared_counter_loses_no_dart_and_says_each_round_once() {
+    let ran = run("shared-counter", &[]);
+    let lines = ran.lines();
+    assert_eq!(lines.len(), 3, "{}", ran.out);
+    for (round, line) in (1..).zip(&lines) {
+        assert!(line.starts_with(&format!("round {round}: pi is about 3.1")), "{line}");
+        assert!(line.ends_with(&format!("by {} darts", round * 80_000)), "{line}");
+    }
+    assert_eq!(ran.err.matches("times in round").count(), 12, "{}", ran.err);
 }

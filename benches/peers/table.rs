@@ -18,7 +18,7 @@ pub(crate) fn brief(outcome: &Outcome) -> String {
     let ratios = outcome
         .lines
         .iter()
-        .filter_map(|line| Some(format!("; {:.2} of {}", line.ratio?[0], line.peer.as_ref()?)));
+        .filter_map(|line| Some(format!("; {} of {}", ratio(line.ratio?[0]), line.peer.as_ref()?)));
     format!("#   {ours}{}", ratios.collect::<String>())
 }
 
@@ -51,8 +51,10 @@ pub(crate) fn text(about: &About, outcomes: &[Outcome]) -> String {
                 first(&ours),
                 line.peer.clone().unwrap_or_default(),
                 line.shown.map(|shown| number(outcome.unit, shown)).unwrap_or_default(),
-                line.ratio.map(|[middle, ..]| format!("{middle:.2}")).unwrap_or_default(),
-                line.ratio.map(|[_, least, most]| format!("{least:.2}–{most:.2}")).unwrap_or_default(),
+                line.ratio.map(|[middle, ..]| ratio(middle)).unwrap_or_default(),
+                line.ratio
+                    .map(|[_, least, most]| format!("{}–{}", ratio(least), ratio(most)))
+                    .unwrap_or_default(),
                 line.target.map(|target| wanted(target, outcome.unit)).unwrap_or_default(),
                 line.verdict.map(|verdict| verdict.as_str().to_owned()).unwrap_or_default(),
             ]);
@@ -80,6 +82,11 @@ pub(crate) fn text(about: &About, outcomes: &[Outcome]) -> String {
         }
     }
     out
+}
+
+/// Two digits, and more of a ratio that would be none.
+fn ratio(ratio: f64) -> String {
+    if ratio < 0.05 { format!("{ratio:.4}") } else { format!("{ratio:.2}") }
 }
 
 fn number(unit: Unit, shown: f64) -> String {

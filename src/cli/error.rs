@@ -2,6 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use mpflow::shared;
 
 use super::exit::End;
 
@@ -36,6 +39,14 @@ pub(super) enum CliError {
     Thread(#[source] io::Error),
     #[error("cannot start the run")]
     Start(#[from] mpflow::StartError),
+    #[error(transparent)]
+    Shared(#[from] shared::Error),
+    #[error("`{0}` is to be set to what?")]
+    NoValue(String),
+    #[error("`{name}` {what} within {}", shown(.timeout))]
+    TimedOut { name: String, what: &'static str, timeout: Option<Duration> },
+    #[error("cannot run `{program}`")]
+    Program { program: String, source: io::Error },
 }
 
 impl CliError {
@@ -50,7 +61,19 @@ impl CliError {
             | Self::Create { .. }
             | Self::Exists(_)
             | Self::NoCommand(_)
-            | Self::Stdin(_) => End::Wrong,
+            | Self::Stdin(_)
+            | Self::NoValue(_)
+            | Self::Shared(shared::Error::NotInARun) => End::Wrong,
+            Self::Shared(shared::Error::Refused(refusal)) => match refusal.code.as_str() {
+                "unknown_object" | "wrong_kind" | "wrong_value" | "out_of_range" | "bad_request" => {
+                    End::Wrong
+                }
+                _ => End::Failed,
+            },
+            Self::Shared(_) => End::Failed,
+            Self::TimedOut { .. } => End::TimedOut,
+            Self::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => End::Command(127),
+            Self::Program { .. } => End::Command(126),
             // Whoever read it has had enough, as `head` does.
             Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => End::Success,
             Self::Stdout(_) | Self::Signals(_) | Self::Thread(_) | Self::Start(_) => End::Failed,
@@ -77,7 +100,27 @@ impl CliError {
                 path.display()
             )),
             Self::NoCommand(_) => Some("see `mpflow --help` for all of them".to_owned()),
-            Self::Stdin(_) | Self::Stdout(_) | Self::Signals(_) | Self::Thread(_) | Self::Start(_) => None,
+            Self::NoValue(name) => {
+                Some(format!("write `mpflow shared set {name} VALUE`; only an event is set without one"))
+            }
+            Self::Shared(shared::Error::NotInARun) => Some(
+                "use it in a command of a stage, in a pipeline that has a `shared` section, and start that with `mpflow run`"
+                    .to_owned(),
+            ),
+            Self::Shared(shared::Error::Connect { .. }) => {
+                Some("has the run ended? Its socket is there only as long as it goes on".to_owned())
+            }
+            Self::Shared(shared::Error::Refused(refusal)) => refusal.help.clone(),
+            Self::TimedOut { name, .. } => {
+                Some(format!("see who holds it, or how many wait, with `mpflow shared list {name}`"))
+            }
+            Self::Shared(_)
+            | Self::Program { .. }
+            | Self::Stdin(_)
+            | Self::Stdout(_)
+            | Self::Signals(_)
+            | Self::Thread(_)
+            | Self::Start(_) => None,
         }
     }
 
@@ -85,4 +128,9 @@ impl CliError {
     pub(super) fn is_silent(&self) -> bool {
         matches!(self, Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
+}
+
+/// A time-out as it was written.
+fn shown(timeout: &Option<Duration>) -> String {
+    timeout.map_or_else(String::new, |time| humantime::format_duration(time).to_string())
 }

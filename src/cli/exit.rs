@@ -13,6 +13,10 @@ pub(super) enum End {
     Wrong,
     /// A signal ended the run.
     Interrupted(Interrupt),
+    /// What was waited for did not come in time; as `timeout` ends.
+    TimedOut,
+    /// A command that was run ended so, and so does `mpflow`.
+    Command(u8),
 }
 
 /// The signals that end a run.
@@ -37,6 +41,8 @@ impl End {
             Self::Wrong => 2,
             Self::Interrupted(Interrupt::Int) => 128 + 2,
             Self::Interrupted(Interrupt::Term) => 128 + 15,
+            Self::TimedOut => 124,
+            Self::Command(code) => code,
         }
     }
 
@@ -59,8 +65,10 @@ mod tests {
             End::Wrong,
             End::Interrupted(Interrupt::Int),
             End::Interrupted(Interrupt::Term),
+            End::TimedOut,
+            End::Command(7),
         ];
-        assert_eq!(ends.map(End::number), [0, 1, 2, 130, 143]);
+        assert_eq!(ends.map(End::number), [0, 1, 2, 130, 143, 124, 7]);
     }
 
     #[test]

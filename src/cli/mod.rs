@@ -12,6 +12,7 @@ mod man;
 mod output;
 mod run;
 mod schema;
+mod shared;
 mod show;
 mod terminal;
 
@@ -57,6 +58,7 @@ enum Command {
     Graph(graph::Args),
     Schema(schema::Args),
     Init(init::Args),
+    Shared(shared::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -86,6 +88,7 @@ fn dispatch(command: Command) -> Result<End, CliError> {
         Command::Graph(args) => graph::execute(&args),
         Command::Schema(args) => schema::execute(&args),
         Command::Init(args) => init::execute(&args),
+        Command::Shared(args) => shared::execute(args),
         Command::Completions(args) => completions::execute(&args),
         Command::Man(args) => man::execute(&args),
     }

@@ -10,6 +10,7 @@ use crate::explanation::{Machine, NeedPart};
 use crate::graph::{Plan, StagePlan};
 use crate::model::{Body, Place, ProbeKind, Problem, Redirect};
 use crate::runtime::run::check_stage;
+use crate::shared::Layout;
 
 /// What this machine lacks for a pipeline: missing programs, folders that cannot be entered, too few descriptors
 /// or processes. Nothing is started.
@@ -18,6 +19,7 @@ pub fn preflight(plan: &Plan) -> Vec<Problem> {
     let machine = Machine::limits();
     problems.extend(descriptors(plan, &machine));
     problems.extend(processes(plan, &machine));
+    problems.extend(shared_memory(plan, &machine));
     problems
 }
 
@@ -117,6 +119,26 @@ fn processes(plan: &Plan, machine: &Machine) -> Option<Problem> {
         .at(pool_of(plan, largest), format!("{} of them are workers of this stage", largest.times))
         .help(format!("make the pool narrower, or raise the limit: `ulimit -u {needed}`")),
     )
+}
+
+/// Values and arrays that could never all be written: whoever came that far would be killed.
+fn shared_memory(plan: &Plan, machine: &Machine) -> Option<Problem> {
+    let needed = Layout::new(&plan.shared).bytes();
+    let there = machine.memory_bytes.filter(|&there| needed > there)?;
+    let (needed, there) = (bytes(needed), bytes(there));
+    Some(
+        Problem::error(
+            "mpflow::too_much_shared_memory",
+            format!("the shared arrays take {needed}, and this machine has {there} of memory"),
+        )
+        .at(Place::Top("shared"), "eight bytes for each element")
+        .help("declare shorter arrays, or keep what is so large in a file"),
+    )
+}
+
+/// For people: `1.5 GiB`.
+fn bytes(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
 }
 
 /// The pool that a summand counts: that of a stage, or of the writing stage of a pipe.

@@ -14,13 +14,14 @@
 use crate::explanation::{Holds, Memory, MemoryPart};
 use crate::graph::{Plan, PortPlan, QueuePlan, StagePlan};
 use crate::ipc::{BUFFER_BYTES, KEPT_BUFFERS, SHORT_TAIL_BYTES, WORTH_SHARING_BYTES};
-use crate::model::{Mode, STDIN, STDOUT};
+use crate::model::{Mode, STDIN, STDOUT, SharedKind};
 use crate::runtime::broker::{BLOCK_COST_BYTES, MAX_AHEAD, MAX_DELAYED_BYTES, MAX_HELD_BACK_BYTES};
 use crate::runtime::run::{
     IN_MEMORY_BYTES, LARGEST_PIPE, LEASE_BYTES, LONGEST_LOG_LINE, READS_AHEAD, TAIL_BYTES,
 };
 
 use super::needs::{ENGINE, has_log};
+use crate::shared::{LONGEST_LINE, Layout, MOST_DICT_BYTES};
 
 /// Records up to this long are copied and never grow where they are.
 const SHORT: u64 = SHORT_TAIL_BYTES as u64;
@@ -39,6 +40,9 @@ const WORKER_BYTES: u64 = 32 << 10;
 
 /// A result that waits in the reorder buffer costs so much besides its bytes.
 const WAITING_COST_BYTES: u64 = 256;
+
+/// Buffers and books of a client of the shared objects whose requests are short.
+const CLIENT_BYTES: u64 = 10 << 10;
 
 /// Something of the record's length, for short records and for the longest.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +93,7 @@ pub(super) fn memory(plan: &Plan) -> Memory {
         of_stage(plan, stage, &mut parts);
     }
     of_standard_streams(plan, &mut parts);
+    of_shared_objects(plan, &mut parts);
     parts.retain(|part| part.most_bytes > 0);
     parts.sort_by_key(|part| std::cmp::Reverse(part.short_bytes));
     let sum = |of: fn(&MemoryPart) -> u64| parts.iter().map(of).fold(0, u64::saturating_add);
@@ -238,6 +243,22 @@ fn of_standard_streams(plan: &Plan, parts: &mut Vec<MemoryPart>) {
     if let Some(record) = to_stdout.map(|queue| queue.options.max_record).max() {
         parts.push(part(STDOUT, Holds::Given, 1, Both::of(record, given), &["max_record"]));
     }
+}
+
+/// Values and arrays count whole: their pages are taken when they are first touched. Every worker may have sent a
+/// request as long as one can be and not have read a reply that is.
+fn of_shared_objects(plan: &Plan, parts: &mut Vec<MemoryPart>) {
+    if plan.shared.is_empty() {
+        return;
+    }
+    let bytes = Layout::new(&plan.shared).bytes();
+    parts.push(part(ENGINE, Holds::Shared, 1, Both::fixed(bytes), &["length"]));
+    for object in plan.shared.iter().filter(|object| matches!(object.kind, SharedKind::Dict(_))) {
+        parts.push(part(&object.name, Holds::Shared, 1, Both::fixed(MOST_DICT_BYTES), &[]));
+    }
+    let workers = plan.stages.iter().map(|stage| stage.stage.pool.max as u64).sum();
+    let line = Both { short: CLIENT_BYTES, most: 2 * LONGEST_LINE as u64 };
+    parts.push(part(ENGINE, Holds::Clients, workers, line, &["pool"]));
 }
 
 #[cfg(test)]

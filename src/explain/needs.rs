@@ -9,6 +9,9 @@ use crate::runtime::run::{LARGEST_PIPE, MOST_SUCCESSORS, ONE_PAGE, may_have_succ
 /// the program around it.
 const BASE_DESCRIPTORS: u64 = 32;
 
+/// Of a run with shared objects: its folder, its socket, its memory.
+const SHARED_DESCRIPTORS: u64 = 3;
+
 /// The engine, its launcher and the launcher's guardian.
 const OWN_PROCESSES: u64 = 3;
 
@@ -90,8 +93,10 @@ fn ends_of_successors(plan: &Plan) -> u64 {
 /// Descriptors of the engine. Files that hold long results of `each` stages are not counted: they are for a moment,
 /// and not every result is long.
 pub(crate) fn descriptors(plan: &Plan, machine: &Machine) -> Need {
-    let mut parts = vec![NeedPart::own(BASE_DESCRIPTORS + ends_of_successors(plan))];
-    parts.extend(by_worker(plan, ends_of_a_worker));
+    // A worker that uses shared objects has a connection; threads and commands that have more are its own affair.
+    let (own, connections) = if plan.shared.is_empty() { (0, 0) } else { (SHARED_DESCRIPTORS, 1) };
+    let mut parts = vec![NeedPart::own(BASE_DESCRIPTORS + own + ends_of_successors(plan))];
+    parts.extend(by_worker(plan, |stage| ends_of_a_worker(stage) + connections));
     // Both ends of a pipe edge wait in the engine until both of its workers have started.
     parts.extend(plan.pipes.iter().map(|pipe| NeedPart {
         of: pipe.name.clone(),

@@ -46,6 +46,7 @@ fn build(net: &Net<'_>, formats: &[Format]) -> Plan {
         stages: net.pipeline.stages.iter().map(stage).collect(),
         queues: Vec::new(),
         pipes: Vec::new(),
+        shared: net.pipeline.shared.clone(),
         order: order(net),
     };
     // `stdin` comes first among the inputs, wherever its first edge stands.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{Format, QueueOptions, Stage, StopPolicy};
+use crate::model::{Format, QueueOptions, SharedObject, Stage, StopPolicy};
 
 /// A checked pipeline, ready to run. Stages, queues and pipes are named by their position.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Plan {
     pub queues: Vec<QueuePlan>,
     /// In the order of the document.
     pub pipes: Vec<PipePlan>,
+    /// What all workers share, in the order of the document.
+    pub shared: Vec<SharedObject>,
     /// The stages from sources to sinks: every edge leads from an earlier to a later one.
     pub order: Vec<usize>,
 }

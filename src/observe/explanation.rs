@@ -470,6 +470,8 @@ fn holds(holds: Holds) -> &'static str {
         Holds::Delayed => "delayed retries",
         Holds::Reorder => "reorder buffer",
         Holds::Failed => "failed records",
+        Holds::Shared => "shared objects",
+        Holds::Clients => "shared clients",
     }
 }
 

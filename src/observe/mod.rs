@@ -10,6 +10,7 @@ mod look;
 mod message;
 mod progress;
 mod sanitize;
+mod shared;
 mod summary;
 mod table;
 

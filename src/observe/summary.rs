@@ -1,6 +1,7 @@
 //! What came of a run, for a person to read.
 
 use super::sanitize::{block, for_terminal};
+use super::shared;
 use super::table::{Cell, Column, Table};
 use super::{Colour, Look, bytes, count, duration};
 use crate::model::{Exit, Signal};
@@ -16,6 +17,11 @@ pub fn summary(report: &Report, look: Look) -> String {
     if !losses.is_empty() {
         lines.push(String::new());
         lines.extend(losses);
+    }
+    let shared = shared::lines(&report.shared, look);
+    if !shared.is_empty() {
+        lines.push(String::new());
+        lines.extend(shared);
     }
     lines.push(String::new());
     lines.extend(verdict(report, look));
@@ -258,6 +264,7 @@ mod tests {
             outcome: Outcome::Succeeded,
             wall: Duration::from_millis(1240),
             stages: vec![stage("numbers", 1, 0, 1_000_000), stage("square", 4, 1_000_000, 1_000_000)],
+            shared: Vec::new(),
             edges: vec![edge("numbers -> square", 1_000_000, 1_000_000)],
         }
     }

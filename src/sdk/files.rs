@@ -21,4 +21,5 @@
     ("mpflow/_target.py", include_str!("python/mpflow/_target.py")),
     ("mpflow/_watch.py", include_str!("python/mpflow/_watch.py")),
     ("mpflow/_work.py", include_str!("python/mpflow/_work.py")),
+    ("mpflow/shared.py", include_str!("python/mpflow/shared.py")),
 ]

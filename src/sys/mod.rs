@@ -7,5 +7,7 @@ pub(crate) mod fork;
 pub(crate) mod mapping;
 pub(crate) mod message;
 pub(crate) mod reap;
+pub(crate) mod run_folder;
 pub(crate) mod signal;
 pub(crate) mod spawn;
+pub(crate) mod words;

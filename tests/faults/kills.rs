@@ -3,7 +3,7 @@
 //! That nothing is left is checked at the end of every run, by `support`: see `support/census.rs`.
 
 use std::os::unix::process::ExitStatusExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{kill, killpg};
 use nix::unistd::Pid;
@@ -233,12 +233,7 @@ fn what_a_killed_launcher_leaves_ends_though_nobody_reads_the_output_of_the_run(
     wait_for_all(&run);
     let engine = run.pid();
     send(run.launcher_pid(), Signal::SIGKILL);
-    let until = Instant::now() + Duration::from_secs(2);
-    run.wait_until("the end of all but the engine", || {
-        let left = run.census().all();
-        assert!(Instant::now() < until || left.len() <= 1, "left beside the engine {engine}: {left:?}");
-        (left.len() == 1 && left.contains(&engine)).then_some(())
-    });
+    run.wait_until_all_are_gone_but(engine);
     assert!(is_alive(engine), "it waits for whoever reads");
     drop(run.stdout.take());
     ends_for_want_of_a_launcher(run);

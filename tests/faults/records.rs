@@ -86,5 +86,8 @@ impl Killer {
     }
 }
 
+/// Some of these runs are seconds of both processors, which others may want as well.
+const PATIENCE: Duration = Duration::from_secs(240);
+
 /// Between two kills.
 const EVERY: Duration = Duration::from_millis(50);

@@ -482,22 +482,31 @@ impl Running {
         Census::take(&Signs { warden: self.warden.pid(), groups, marks })
     }
 
+    /// Waits until the census sees only this process, as soon as it must.
+    #[track_caller]
+    pub(crate) fn wait_until_all_are_gone_but(&self, one: i32) {
+        let mut soon = Soon::new();
+        while self.census().all() != [one].into() {
+            let is_over = soon.is_over();
+            assert!(!is_over, "left beside {one}: {:#?}\n{}", self.census().describe(), self.told());
+        }
+    }
+
     /// After the end of the engine, all three means must see nothing, soon.
     #[track_caller]
     fn check_census(&mut self) {
-        let until = Instant::now() + GONE_WITHIN;
-        for look in 0.. {
+        let mut soon = Soon::new();
+        loop {
             let is_alone = self.warden.is_alone();
             let left = self.census();
             if is_alone && left.is_empty() {
                 return;
             }
-            if look >= LOOKS && Instant::now() >= until {
+            if soon.is_over() {
                 let (told, left) = (self.told(), left.describe());
                 self.destroy();
                 panic!("processes of the run are left: {left:#?}\n{told}");
             }
-            thread::sleep(LOOK);
         }
     }
 
@@ -510,6 +519,25 @@ impl Running {
             }
             thread::sleep(LOOK);
         }
+    }
+}
+
+/// The time within which something must be gone.
+struct Soon {
+    until: Instant,
+    looks: usize,
+}
+
+impl Soon {
+    fn new() -> Self {
+        Self { until: Instant::now() + GONE_WITHIN, looks: 0 }
+    }
+
+    /// Whether it is over, after one more look that has seen something left; waits for the next if not.
+    fn is_over(&mut self) -> bool {
+        self.looks += 1;
+        thread::sleep(LOOK);
+        self.looks > LOOKS && Instant::now() >= self.until
     }
 }
 

@@ -6,6 +6,7 @@ mod map;
 mod pipe;
 mod pool;
 mod recovery;
+mod shared;
 mod whole;
 
 use crate::contest::Row;
@@ -35,6 +36,10 @@ pub(crate) fn all() -> Vec<Row> {
             make: recovery::map_of_two_at_worst,
         },
         Row { name: "whole run of two tiny stages", make: whole::tiny },
+        Row { name: "shared lock, acquired and released", make: shared::lock },
+        Row { name: "shared lock, two that want it", make: shared::contended_lock },
+        Row { name: "shared value, add", make: shared::value },
+        Row { name: "shared value, two that add", make: shared::contended_value },
         Row { name: "memory, 2 idle workers", make: idle::two },
         Row { name: "memory, 100 idle workers", make: idle::hundred },
     ]

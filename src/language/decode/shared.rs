@@ -40,7 +40,7 @@ fn read(reader: Reader<'_>, entry: &Entry) -> Option<SharedKind> {
         "array" => array(reader, &what, entry, &fields, value),
         "lock" => lock(reader, value),
         "semaphore" => reader
-            .integer("`semaphore`", value, 0..=i128::from(i32::MAX))
+            .integer("`semaphore`", value, 1..=i128::from(i32::MAX))
             .and_then(|permits| u64::try_from(permits).ok())
             .map(SharedKind::Semaphore),
         "event" => reader.truth("`event`", value).map(SharedKind::Event),

@@ -84,8 +84,6 @@ scalars! {
     Yes: json!({"const": true});
     /// An integer of at least 1.
     Count: json!({"type": "integer", "minimum": 1});
-    /// An integer of at least 0.
-    Natural: json!({"type": "integer", "minimum": 0});
     /// A number of at least 1.
     Factor: json!({"type": "number", "minimum": 1});
     /// A number from 0 to 1.

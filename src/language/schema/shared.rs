@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 
-use super::scalar::{Anything, Count, Element, Initial, Natural, Truth, Whole, Yes};
+use super::scalar::{Anything, Count, Element, Initial, Truth, Whole, Yes};
 
 /// An object that all workers share: exactly one kind.
 #[derive(Default, JsonSchema)]
@@ -22,7 +22,7 @@ pub(super) struct Shared {
     /// A mutual exclusion lock.
     lock: Yes,
     /// A counting semaphore with this many permits.
-    semaphore: Natural,
+    semaphore: Count,
     /// An event, set or not at the start.
     event: Truth,
     /// A barrier of this many parties.

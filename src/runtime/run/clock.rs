@@ -30,8 +30,14 @@ impl RunLoop {
         }
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
         let closed_early = self.closed_early.iter().map(|&(_, at)| at).min();
-        let others =
-            [self.broker.next_due(), own, closed_early, self.probe_deadline(), self.still_deadline()];
+        let others = [
+            self.broker.next_due(),
+            own,
+            closed_early,
+            self.probe_deadline(),
+            self.still_deadline(),
+            self.shared_deadline(),
+        ];
         // Only for standard output that nobody reads, when all else has ended.
         let give_up = self.asked_to_end.filter(|_| self.has_ended).map(|(_, at)| at + self.plan.stop.grace);
         let launcher = self.launcher.is_refused().then(|| self.heard_at + ASK_AGAIN);
@@ -88,6 +94,7 @@ impl RunLoop {
         if self.launcher.is_refused() {
             self.ask_launcher();
         }
+        self.keep_shared_time(now);
         let is_due = |&mut (_, at): &mut (Worker, Instant)| at <= now;
         for (worker, _) in self.closed_early.extract_if(.., is_due).collect::<Vec<_>>() {
             self.reads_no_more(worker);

@@ -21,6 +21,7 @@
 //! | `ready` | whether workers are ready |
 //! | `hear` | what the launcher and other threads say |
 //! | `settle` | what the cores say is done |
+//! | `shared` | the clients of shared objects |
 //! | `time` | the run's clock, which stands still while the run is suspended |
 //! | `clock` | deadlines that are not the supervisor's |
 //! | `why` | who waits for what |
@@ -40,6 +41,7 @@ mod recipe;
 mod segments;
 mod servers;
 mod settle;
+mod shared;
 mod start;
 mod stdio;
 mod stream;
@@ -69,6 +71,7 @@ pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
 use segments::Segments;
 use servers::Servers;
+use shared::SharedSide;
 use stdio::{Stdin, Stdout};
 use successor::Successor;
 pub(crate) use successor::{MOST_SUCCESSORS, may_have_successors};
@@ -86,6 +89,7 @@ use crate::ipc::Buffers;
 use crate::model::Mode;
 use crate::process::{Launcher, Notification};
 use crate::report::{Report, Snapshot};
+use crate::shared::ClientId;
 use crate::sys::descriptor;
 
 /// A turn that takes so much longer than it was meant to, and some that follow it, are for listening alone.
@@ -126,6 +130,8 @@ enum Target {
     Server(u32),
     ServerLog(u32),
     Answers { stage: usize, rank: usize },
+    SharedListener,
+    SharedClient(ClientId),
 }
 
 /// Whose process it is.
@@ -191,6 +197,8 @@ pub(crate) struct RunLoop {
     opened: HashSet<PathBuf>,
     stdin: Option<Stdin>,
     stdout: Option<Stdout>,
+    /// Where the pipeline declares shared objects.
+    shared: Option<SharedSide>,
     /// To be started as soon as the launcher takes more.
     to_start: VecDeque<Worker>,
     /// Not yet told to the supervisor.
@@ -251,7 +259,7 @@ impl RunLoop {
         let by_worker = || plan.stages.iter().map(|stage| stage.stage.pool.max);
         let stages = plan.stages.len();
         let mut run = Self {
-            names: RunNames { pipeline: plan.name.clone(), run_id },
+            names: RunNames { pipeline: plan.name.clone(), run_id, shared: None },
             began_at: Instant::now(),
             clock: RunClock::default(),
             supervisor: Supervisor::new(&plan, fastrand::u64(..)),
@@ -280,6 +288,7 @@ impl RunLoop {
             opened: HashSet::new(),
             stdin: None,
             stdout: None,
+            shared: None,
             to_start: VecDeque::new(),
             inputs: VecDeque::new(),
             overheard: VecDeque::new(),
@@ -303,6 +312,7 @@ impl RunLoop {
             plan: Arc::new(plan),
         };
         run.open_standard()?;
+        run.names.shared = run.open_shared()?;
         Ok(run)
     }
 
@@ -318,6 +328,8 @@ impl RunLoop {
         let report = self.report();
         // The launcher kills whatever is left, and waits for it.
         self.end_launcher();
+        // Its folder goes with it.
+        self.shared = None;
         let Self { events, began_at, .. } = self;
         events.end(began_at.elapsed(), &report);
         report
@@ -415,6 +427,8 @@ impl RunLoop {
                     }
                 }
             }
+            Target::SharedListener => self.accept_shared(),
+            Target::SharedClient(client) => self.hear_shared(client),
             Target::Launcher | Target::Wake => {}
         }
     }

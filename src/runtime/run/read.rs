@@ -27,6 +27,8 @@ impl RunLoop {
             Some(Target::Stdin) => self.read_stdin(),
             Some(Target::Log { stage, rank }) => self.read_log(stage, rank),
             Some(Target::Answers { stage, rank }) => self.read_answers(stage, rank),
+            Some(Target::SharedListener) => self.accept_shared(),
+            Some(Target::SharedClient(client)) => self.hear_shared(client),
             _ => {}
         }
     }

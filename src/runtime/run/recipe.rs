@@ -9,6 +9,7 @@ use crate::graph::StagePlan;
 use crate::model::{Body, Command, Mode, PerWorker, Piece, Record, Stage, StartMethod, Template};
 use crate::process::{Limit, Lookup, StartRequest, find_program, program_of_script};
 use crate::sdk;
+use crate::shared;
 
 /// Names of variables that the engine sets itself begin so.
 const OWN_PREFIX: &str = "MPFLOW_";
@@ -46,6 +47,8 @@ pub(super) struct Recipe {
 pub(super) struct RunNames {
     pub(super) pipeline: String,
     pub(super) run_id: String,
+    /// The socket of the shared objects.
+    pub(super) shared: Option<PathBuf>,
 }
 
 /// Why a worker cannot be started; in words.
@@ -241,6 +244,7 @@ fn environment(plan: &StagePlan, rank: usize, names: &RunNames) -> HashMap<OsStr
         ("POOL", stage.pool.max.to_string()),
     ];
     env.extend(own.map(|(name, value)| (format!("{OWN_PREFIX}{name}").into(), value.into())));
+    env.extend(names.shared.iter().map(|path| (shared::VARIABLE.into(), path.into())));
     env
 }
 
@@ -259,7 +263,7 @@ fn limits(plan: &StagePlan) -> Vec<Limit> {
 
 /// Everything that would keep a stage's first workers from starting, found without starting anything.
 pub(crate) fn check(plan: &StagePlan) -> Result<(), Refusal> {
-    let names = RunNames { pipeline: String::new(), run_id: String::new() };
+    let names = RunNames { pipeline: String::new(), run_id: String::new(), shared: None };
     let ranks = match (&plan.stage.cwd, &plan.stage.body) {
         (PerWorker::Same(_), Body::Command(PerWorker::Same(_)) | Body::Python(_) | Body::Function(_)) => 1,
         _ => plan.stage.pool.max,

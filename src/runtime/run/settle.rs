@@ -130,11 +130,17 @@ impl RunLoop {
                 let reason = if has_failed { Reason::ConsumerFailed } else { Reason::ConsumerEnded };
                 self.broker.close_input(stage, reason);
             }
-            Action::Ended { worker, exit, is_success, asked } => self.ended(worker, exit, is_success, asked),
+            Action::Ended { worker, exit, is_success, asked } => {
+                self.ended(worker, exit, is_success, asked);
+                self.shared_worker_ended(worker, is_success);
+            }
             Action::LetGo(worker) => self.let_go(worker),
             Action::Wake { stage } => self.pump_leases(stage),
             Action::CloseSources => self.close_stdin(),
-            Action::StageEnded { stage } => self.stage_ended(stage),
+            Action::StageEnded { stage } => {
+                self.stage_ended(stage);
+                self.shared_stage_ended();
+            }
             Action::LetFlow => self.let_flow(),
             // Told with the time that deadlines were reckoned from, however long this thread was kept from it.
             Action::Emit(kind) => self.tell_at(real, kind),

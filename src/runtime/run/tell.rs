@@ -74,6 +74,7 @@ impl RunLoop {
             wall: self.began_at.elapsed(),
             stages,
             edges,
+            shared: self.shared_report(),
         }
     }
 

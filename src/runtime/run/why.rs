@@ -43,6 +43,7 @@ impl RunLoop {
             self.explain_stage(stage, &mut lines);
         }
         self.explain_edges(&mut lines);
+        self.explain_shared(&mut lines);
         if lines.len() == 1 {
             lines.push("every stage has ended; what is left is standard output".to_owned());
         }

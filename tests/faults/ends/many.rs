@@ -35,7 +35,7 @@ fn a_thousand_workers_that_end_at_once_are_each_seen_to_end_once() {
     let pipeline = "
         stages:
           held:
-            command: 'echo up; read -r line < barrier; exit $((MPFLOW_RANK % 4))'
+            command: 'exec 3< barrier; echo up; read -r line <&3; exit $((MPFLOW_RANK % 4))'
             pool: 1000
             success_exit: [0, 1, 2, 3]
           stays: {command: 'echo up; while [ ! -e go ]; do sleep 0.02; done'}";
@@ -126,6 +126,9 @@ fn ten_thousand_restarts_leave_nothing_in_the_engine_and_the_launcher() {
     wait_for_starts(&run, 10_000);
     let late = (held(engine), held(launcher));
     eprintln!("descriptors, threads, KiB: at 1000 {early:?}, at 10,000 {late:?}");
+    // So many numbers of processes have been used that others have got some of them again: the census must not take
+    // those for members of this run's groups.
+    fs::rename(run.path("events.ndjson"), run.path("events.moved")).unwrap();
     run.signal(Signal::SIGTERM);
     let run = run.finish().ended(143);
     assert!(run.stage("again")["restarts"].as_u64().unwrap() >= 9_998);

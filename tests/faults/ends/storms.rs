@@ -75,8 +75,8 @@ fn a_machine_that_slept_finds_everybody_well() {
     let pipeline = "
         stages:
           server: {command: 'exec sleep 1000', daemon: true, ready: {command: 'true', interval: 100ms, timeout: 500ms, failures: 1}}
-          map: {mode: map, record_timeout: 1s, command: 'while read -r line; do sleep 0.02; echo $line; done'}
-          each: {mode: each, pool: 2, record_timeout: 1s, command: 'sleep 0.3; cat'}
+          map: {mode: map, record_timeout: 3s, command: 'while read -r line; do sleep 0.02; echo $line; done'}
+          each: {mode: each, pool: 2, record_timeout: 3s, command: 'sleep 0.3; cat'}
           tail: {command: cat, depends_on: {server: ready}}
         edges:
           - queue: stdin -> map -> tail -> stdout
@@ -88,7 +88,7 @@ fn a_machine_that_slept_finds_everybody_well() {
     let engine = run.pid();
     run.wait_until("the stop", || status_field(engine, "State").starts_with('T').then_some(()));
     // Not to wait for anything: this is the sleep.
-    std::thread::sleep(Duration::from_millis(2500).saturating_sub(stopped.elapsed()));
+    std::thread::sleep(Duration::from_millis(4000).saturating_sub(stopped.elapsed()));
     run.signal(Signal::SIGCONT);
     let run = run.finish().succeeded().never_said(["not ready any more", "record_timeout", "started again"]);
     for stage in ["server", "map", "each", "tail"] {

@@ -86,7 +86,7 @@ fn a_full_disk_under_held_results_fails_the_stage_once_and_crashes_nothing() {
           - queue: stdin -> other -> stdout";
     let Some(scenario) = on_a_small_disk(Scenario::new(pipeline), "", "exec \"$@\"") else { return };
     let run = scenario.env("TMPDIR", "full").stdin("1\n2\n3\n4\n").run().ended(1);
-    let run = run.said(["stage `work` failed: cannot hold its output back: No space left on device"]);
+    let run = run.said(["cannot hold its output back: No space left on device"]);
     assert_eq!(run.events_of("stage_failed").len(), 1);
     run.wrote("1\n2\n3\n4\nother\n");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rstest::rstest;
 use serde_json::json;
 
-use super::Killer;
+use super::{Killer, PATIENCE};
 use crate::support::{Finished, Running, Scenario, cpu_ticks, is_alive, numbers};
 
 /// As often as it takes: what is tested is what becomes of the records.
@@ -58,7 +58,8 @@ fn each_of_a_hundred_thousand_records_of_a_map_stage_is_answered_once(#[case] or
         stages: {{work: {{mode: map, pool: 4, ordered: {ordered}, command: [sh, twice.sh], {GENEROUS}}}}}
         edges: [{{queue: stdin -> work -> stdout}}]"
     );
-    let run = Scenario::new(pipeline).file("twice.sh", TWICE).stdin(numbers(100_000)).start();
+    let run =
+        Scenario::new(pipeline).file("twice.sh", TWICE).stdin(numbers(100_000)).within(PATIENCE).start();
     let killed = rage(&run, "work");
     let run = run.finish().succeeded();
     assert!(run.stage("work")["restarts"].as_u64().unwrap() > 0, "{}", run.told());
@@ -75,7 +76,8 @@ fn each_of_a_hundred_thousand_records_of_an_each_stage_leaves_once_in_batches(#[
           work: {{mode: each, batch: 250, pool: 4, ordered: {ordered}, command: [sh, twice.sh], {GENEROUS}}}
         edges: [{{queue: stdin -> work -> stdout}}]"
     );
-    let run = Scenario::new(pipeline).file("twice.sh", TWICE).stdin(numbers(100_000)).start();
+    let run =
+        Scenario::new(pipeline).file("twice.sh", TWICE).stdin(numbers(100_000)).within(PATIENCE).start();
     let killed = rage(&run, "work");
     assert_each_once(run.finish().succeeded(), twice(1..=100_000), ordered, 100_000, killed);
 }
@@ -90,7 +92,7 @@ fn each_record_of_an_each_stage_leaves_once_with_a_process_of_its_own(#[case] or
           work: {{mode: each, pool: 4, ordered: {ordered}, env: {{LONG: '1000'}}, command: [sh, twice.sh], {GENEROUS}}}
         edges: [{{queue: stdin -> work -> stdout}}]"
     );
-    let run = Scenario::new(pipeline).file("twice.sh", TWICE).stdin(numbers(3000)).start();
+    let run = Scenario::new(pipeline).file("twice.sh", TWICE).stdin(numbers(3000)).within(PATIENCE).start();
     let killed = rage(&run, "work");
     assert_each_once(run.finish().succeeded(), twice(1..=3000), ordered, 3000, killed);
 }
@@ -123,7 +125,7 @@ fn no_record_of_a_stream_stage_comes_twice_and_what_is_missing_is_unconfirmed() 
         edges: [{{queue: stdin -> work -> stdout}}]",
         GENEROUS.trim_start_matches("retry: 1000, ")
     );
-    let run = Scenario::new(pipeline).file("twice.sh", TWICE).stdin(numbers(50_000)).start();
+    let run = Scenario::new(pipeline).file("twice.sh", TWICE).stdin(numbers(50_000)).within(PATIENCE).start();
     let killed = rage(&run, "work");
     let run = run.finish().succeeded();
     let lines: Vec<&str> = run.text().lines().collect();
@@ -154,7 +156,7 @@ fn an_elastic_pool_under_fire_grows_and_shrinks_and_answers_each_record_once() {
           - {{queue: stdin -> work, capacity: 100}}
           - {{queue: work -> stdout}}"
     );
-    let mut run = Scenario::new(pipeline).file("twice.sh", TWICE).open_stdin().start();
+    let mut run = Scenario::new(pipeline).file("twice.sh", TWICE).open_stdin().within(PATIENCE).start();
     let mut stdin = run.stdin.take().unwrap();
     let killer = Killer::of(&run, "work");
     for load in 1..=2u64 {
@@ -185,7 +187,7 @@ fn an_elastic_pool_that_idles_keeps_its_least_width_and_goes_on() {
         edges:
           - {queue: stdin -> work, capacity_bytes: 5KiB}
           - {queue: work -> stdout}";
-    let mut run = Scenario::new(pipeline).open_stdin().start();
+    let mut run = Scenario::new(pipeline).open_stdin().within(PATIENCE).start();
     let mut stdin = run.stdin.take().unwrap();
     let killer = Killer::of(&run, "work");
     stdin.write_all(numbers(100_000).as_bytes()).unwrap();

@@ -3,7 +3,7 @@
 use rstest::rstest;
 use serde_json::json;
 
-use super::Killer;
+use super::{Killer, PATIENCE};
 use crate::support::{Finished, Scenario, Value};
 
 /// Writes half of a result that is 40 MB long and waits to be killed; the second time, all of another.
@@ -215,7 +215,7 @@ fn a_gibibyte_of_a_process_that_exits_at_once_is_delivered_to_the_last_byte_and_
           copy: {command: cat, pool: 2}
           slow: {command: 'sleep 0.5; wc -c; . ./peak.sh'}
         edges: [{queue: source -> copy -> slow -> stdout}]";
-    let run = Scenario::new(pipeline).file("peak.sh", PEAK).run().succeeded();
+    let run = Scenario::new(pipeline).file("peak.sh", PEAK).within(PATIENCE).run().succeeded();
     let lines: Vec<u64> = run.text().lines().map(|line| line.trim().parse().unwrap()).collect();
     assert_eq!(lines[0], 1 << 30);
     assert!(lines[1] < 150 << 10, "the engine took {} KiB at its peak", lines[1]);

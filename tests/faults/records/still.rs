@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::json;
 
+use super::PATIENCE;
 use crate::support::{Scenario, Value, need_python, status_field};
 
 /// KiB.
@@ -26,7 +27,7 @@ fn a_consumer_that_is_stopped_for_half_a_minute_holds_its_producers_and_nobody_d
         edges:
           - {queue: numbers -> copy -> map -> sink, capacity_bytes: 2MiB}
           - {queue: sink -> stdout}";
-    let run = Scenario::new(pipeline).start();
+    let run = Scenario::new(pipeline).within(PATIENCE).start();
     let sink = run.wait_for_event_of("worker_started", "sink")["pid"].as_i64().unwrap();
     killpg(Pid::from_raw(sink.try_into().unwrap()), Signal::SIGSTOP).unwrap();
     // It is told when nothing has moved for 30 s, and then it goes on.
