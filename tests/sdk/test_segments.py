@@ -248,7 +248,7 @@ class Own(unittest.TestCase):
                     frame = worker.answers.take(length)
                     count -= int.from_bytes(frame[4:8], "little")
                 worker.note_all()
-            self.assertEqual(len(worker.segments), 384)
+            self.assertEqual(len(worker.segments), 256)
 
 
 if __name__ == "__main__":
