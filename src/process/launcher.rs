@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use super::family::parent_of;
 use super::guardian;
 use super::protocol::{
-    ADOPT, ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, REVOKE, Reader, SIGNAL, START, START_IN_FILE,
+    ADOPT, ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, Reader, SIGNAL, START, START_IN_FILE,
     StartFailure,
 };
 use super::sweep::kill_descendants;
@@ -108,17 +108,6 @@ struct Worker {
     id: u64,
     /// The leader has ended and is reaped; others of its group live on.
     leader_ended: bool,
-    /// It exited with 0.
-    is_success: bool,
-    successor: Option<Successor>,
-}
-
-/// A process that is to be started in the place of another when that has ended well: at once, without a way to the
-/// engine and back in between.
-struct Successor {
-    id: u64,
-    request: Vec<u8>,
-    descriptors: Vec<OwnedFd>,
 }
 
 struct Server {
@@ -231,17 +220,16 @@ impl Server {
     fn serve(&mut self, request: &[u8], mut descriptors: Vec<OwnedFd>, is_cut: bool) {
         match request.first() {
             Some(&(START | START_IN_FILE)) if is_cut => self.not_started(&request[1..], libc::EMFILE),
-            Some(&START) => self.start_in_turn(request, descriptors),
+            Some(&START) => self.start(request, &descriptors),
             Some(&START_IN_FILE) => {
                 let mut whole = Vec::new();
                 let file = descriptors.pop().map(File::from);
                 match file.map(|mut file| file.read_to_end(&mut whole)) {
-                    Some(Ok(_)) => self.start_in_turn(&whole, descriptors),
+                    Some(Ok(_)) => self.start(&whole, &descriptors),
                     Some(Err(_)) | None => self.not_started(&request[1..], libc::ENOMEM),
                 }
             }
             Some(&SIGNAL) => self.signal(&request[1..]),
-            Some(&REVOKE) => self.revoke(&request[1..]),
             Some(&ADOPT) => self.adopt(&request[1..]),
             _ => {}
         }
@@ -255,35 +243,8 @@ impl Server {
         self.is_urgent = true;
     }
 
-    /// Starts a process, or keeps the request until the one whose place it is to take has ended.
-    fn start_in_turn(&mut self, request: &[u8], descriptors: Vec<OwnedFd>) {
+    fn start(&mut self, request: &[u8], descriptors: &[OwnedFd]) {
         let Some(decoded) = Decoded::read(request) else { return };
-        let Some(after) = decoded.after else { return self.start(&decoded, &descriptors) };
-        let before = self.groups.get(&after).and_then(|group| self.workers.get_mut(group));
-        match before.filter(|before| before.successor.is_none()) {
-            Some(before) => {
-                let request = request.to_vec();
-                before.successor = Some(Successor { id: decoded.id, request, descriptors });
-            }
-            None => self.tell_revoked(decoded.id),
-        }
-    }
-
-    fn revoke(&mut self, request: &[u8]) {
-        let Some(id) = (Reader { bytes: request }).u64() else { return };
-        let waits = |worker: &&mut Worker| worker.successor.as_ref().is_some_and(|next| next.id == id);
-        if let Some(worker) = self.workers.values_mut().find(waits) {
-            worker.successor = None;
-            self.tell_revoked(id);
-        }
-    }
-
-    fn tell_revoked(&mut self, id: u64) {
-        Answer::Revoked { id }.write(&mut self.answers);
-        self.is_urgent = true;
-    }
-
-    fn start(&mut self, decoded: &Decoded<'_>, descriptors: &[OwnedFd]) {
         let mut placed: Vec<(RawFd, RawFd)> = (0..3)
             .filter(|standard| !decoded.targets.contains(standard))
             .map(|standard| (self.null.as_raw_fd(), standard))
@@ -303,8 +264,7 @@ impl Server {
         let id = decoded.id;
         match spawn::spawn(&program) {
             Ok(pid) => {
-                let worker = Worker { id, leader_ended: false, is_success: false, successor: None };
-                self.workers.insert(pid, worker);
+                self.workers.insert(pid, Worker { id, leader_ended: false });
                 self.groups.insert(id, pid);
                 Answer::Started { id, pid }.write(&mut self.answers);
                 self.is_urgent |= !decoded.is_brief;
@@ -329,8 +289,7 @@ impl Server {
             let failure = StartFailure { step: Step::Adopt, errno: nix::libc::ESRCH };
             return Answer::StartFailed { id, failure }.write(&mut self.answers);
         }
-        let worker = Worker { id, leader_ended: ended.is_some(), is_success: false, successor: None };
-        self.workers.insert(pid, worker);
+        self.workers.insert(pid, Worker { id, leader_ended: ended.is_some() });
         self.groups.insert(id, pid);
         Answer::Started { id, pid }.write(&mut self.answers);
         if let Some(Stranger { exit, usage, .. }) = ended {
@@ -365,7 +324,6 @@ impl Server {
             match self.workers.get_mut(&pid) {
                 Some(worker) => {
                     worker.leader_ended = true;
-                    worker.is_success = ended.code == 0;
                     let id = worker.id;
                     Answer::Exited { id, exit, usage }.write(&mut self.answers);
                     self.is_urgent = true;
@@ -428,12 +386,6 @@ impl Server {
             self.groups.remove(&worker.id);
             Answer::GroupEnded { id: worker.id }.write(&mut self.answers);
             self.is_urgent = true;
-            if let Some(next) = worker.successor {
-                match Decoded::read(&next.request).filter(|_| worker.is_success) {
-                    Some(decoded) => self.start(&decoded, &next.descriptors),
-                    None => self.tell_revoked(next.id),
-                }
-            }
         }
         true
     }

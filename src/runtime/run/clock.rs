@@ -60,13 +60,13 @@ impl RunLoop {
                 Idleness::Since(since) => Some(since + IDLE),
             };
             let slow = declared.record_timeout.and_then(|limit| Some(self.works_since(stage, rank)? + limit));
-            [idle, slow, self.stuck_at(stage, rank), self.successor_late_at(stage, rank)]
+            [idle, slow, self.stuck_at(stage, rank)]
         });
         workers.flatten().chain(batch).min()
     }
 
     /// Since when a worker has been at the record it works on.
-    pub(super) fn works_since(&self, stage: usize, rank: usize) -> Option<Instant> {
+    fn works_since(&self, stage: usize, rank: usize) -> Option<Instant> {
         let io = self.workers[stage][rank].as_ref().filter(|io| io.is_started)?;
         match &io.exchange {
             Exchange::Map { window, .. } => (self.broker.held(stage, rank) > 0).then(|| window.since()),
@@ -133,9 +133,6 @@ impl RunLoop {
                 let reason = format!("the record took longer than the `record_timeout` of {limit}");
                 self.faults.insert(worker, reason.clone());
                 self.inputs.push_back(Input::Fault { worker, reason });
-            }
-            if self.successor_late_at(stage, rank).is_some_and(|at| at <= now) {
-                self.successor_is_late(stage, rank);
             }
             if self.stuck_at(stage, rank).is_some_and(|at| at <= now) {
                 self.say_stuck(stage, rank);

@@ -257,10 +257,7 @@ impl RunLoop {
             return;
         }
         for rank in 0..self.workers[stage].len() {
-            if !self.supervisor.stage(stage).is_free(rank)
-                || self.is_demanded(stage, rank)
-                || self.has_successor(stage, rank)
-            {
+            if !self.supervisor.stage(stage).is_free(rank) || self.is_demanded(stage, rank) {
                 continue;
             }
             let is_leased = match self.plan.stages[stage].stage.batch {
@@ -272,7 +269,6 @@ impl RunLoop {
             }
             self.inputs.push_back(Input::Demand { stage, rank });
         }
-        self.ask_for_successors(stage);
     }
 
     /// Whether a process for this slot was asked for and the supervisor has not heard yet.

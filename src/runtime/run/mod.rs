@@ -11,7 +11,6 @@
 //! |---|---|
 //! | `recipe` | what a worker is started with |
 //! | `start` | its descriptors, and the request to the launcher |
-//! | `successor` | processes that take the place of others at once |
 //! | `read` | what workers write, cut and passed on |
 //! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
@@ -47,7 +46,6 @@ mod shared;
 mod start;
 mod stdio;
 mod stream;
-mod successor;
 mod tell;
 mod time;
 mod why;
@@ -75,8 +73,6 @@ use segments::Segments;
 use servers::Servers;
 use shared::SharedSide;
 use stdio::{Stdin, Stdout};
-use successor::Successor;
-pub(crate) use successor::{MOST_SUCCESSORS, may_have_successors};
 use tell::Events;
 use time::RunClock;
 pub(crate) use window::{LARGEST_PIPE, ONE_PAGE};
@@ -89,7 +85,7 @@ use crate::event::Event;
 use crate::graph::Plan;
 use crate::ipc::Buffers;
 use crate::model::Mode;
-use crate::process::{Launcher, Notification};
+use crate::process::Launcher;
 use crate::report::{Report, Snapshot};
 use crate::shared::ClientId;
 use crate::sys::descriptor;
@@ -144,11 +140,6 @@ enum Owner {
     Server(u32),
     /// One look at whether this worker is ready.
     Probe(Worker),
-    /// It takes the place of the process that is in this slot.
-    Successor {
-        stage: usize,
-        rank: usize,
-    },
 }
 
 /// The two ends of one pipe of a pipe edge, until both workers have been started with them.
@@ -181,10 +172,6 @@ pub(crate) struct RunLoop {
     buffers: Buffers,
     /// By stage and rank.
     workers: Vec<Vec<Option<WorkerIo>>>,
-    /// By stage and rank: what is to take the worker's place, how many there are, and by stage whether it is worth it.
-    successors: Vec<Vec<Option<Successor>>>,
-    successor_count: usize,
-    is_brief: Vec<bool>,
     recipes: Vec<Vec<Option<Arc<Recipe>>>>,
     tails: Vec<Vec<StderrTail>>,
     /// The launcher's numbers.
@@ -205,8 +192,6 @@ pub(crate) struct RunLoop {
     to_start: VecDeque<Worker>,
     /// Not yet told to the supervisor.
     inputs: VecDeque<Input>,
-    /// What the launcher has said of a successor before it was taken in.
-    overheard: VecDeque<Notification>,
     /// By stage: which worker is asked first, so that none starves.
     turns: Vec<usize>,
     /// By stage: nobody is given anything, and what comes is thrown away.
@@ -277,9 +262,6 @@ impl RunLoop {
             tokens,
             buffers: Buffers::default(),
             workers: by_worker().map(|width| (0..width).map(|_| None).collect()).collect(),
-            successors: by_worker().map(|width| (0..width).map(|_| None).collect()).collect(),
-            successor_count: 0,
-            is_brief: vec![false; stages],
             recipes: by_worker().map(|width| vec![None; width]).collect(),
             tails: by_worker().map(|width| (0..width).map(|_| StderrTail::default()).collect()).collect(),
             ids: HashMap::new(),
@@ -294,7 +276,6 @@ impl RunLoop {
             shared: None,
             to_start: VecDeque::new(),
             inputs: VecDeque::new(),
-            overheard: VecDeque::new(),
             turns: vec![0; stages],
             abandoned: vec![false; stages],
             work_done: vec![false; stages],

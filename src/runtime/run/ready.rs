@@ -236,8 +236,7 @@ impl RunLoop {
             Notification::Started { id, .. }
             | Notification::StartFailed { id, .. }
             | Notification::Exited { id, .. }
-            | Notification::GroupEnded { id }
-            | Notification::Revoked { id } => id,
+            | Notification::GroupEnded { id } => id,
             Notification::Lost => return Some(notification),
         };
         let Some(&Owner::Probe(worker)) = self.ids.get(&id) else { return Some(notification) };
@@ -254,10 +253,7 @@ impl RunLoop {
                 self.ids.remove(&id);
                 self.looked(worker, Err(failure.to_string()));
             }
-            Notification::Started { .. }
-            | Notification::GroupEnded { .. }
-            | Notification::Revoked { .. }
-            | Notification::Lost => {}
+            Notification::Started { .. } | Notification::GroupEnded { .. } | Notification::Lost => {}
         }
         None
     }

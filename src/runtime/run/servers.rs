@@ -319,8 +319,7 @@ impl RunLoop {
             Notification::Started { id, .. }
             | Notification::StartFailed { id, .. }
             | Notification::Exited { id, .. }
-            | Notification::GroupEnded { id }
-            | Notification::Revoked { id } => id,
+            | Notification::GroupEnded { id } => id,
             Notification::Lost => return Some(notification),
         };
         let Some(&Owner::Server(number)) = self.ids.get(&id) else { return Some(notification) };
@@ -332,7 +331,7 @@ impl RunLoop {
             }
             Notification::StartFailed { failure, .. } => self.server_ended(number, &failure.to_string()),
             Notification::GroupEnded { .. } => drop(self.ids.remove(&id)),
-            Notification::Started { .. } | Notification::Revoked { .. } | Notification::Lost => {}
+            Notification::Started { .. } | Notification::Lost => {}
         }
         None
     }

@@ -118,17 +118,6 @@ impl RunLoop {
     }
 
     fn try_start(&mut self, worker: Worker) -> Result<(), Refusal> {
-        if self.take_in_successor(worker) {
-            return Ok(());
-        }
-        let io = self.open_worker(worker, None)?;
-        self.ids.insert(io.id, Owner::Worker(worker));
-        self.installed(worker, io);
-        Ok(())
-    }
-
-    /// Makes all that a worker needs and asks the launcher for it. One that comes `after` another is not watched yet.
-    pub(super) fn open_worker(&mut self, worker: Worker, after: Option<u64>) -> Result<WorkerIo, Refusal> {
         let Worker { stage, rank, .. } = worker;
         let recipe = self.recipe(stage, rank)?;
         let probe =
@@ -168,13 +157,12 @@ impl RunLoop {
             .and_then(|()| self.open_notify(worker, &mut io, &mut ends))
             .and_then(|()| self.open_pipes(worker, &mut io, &mut ends))
             .and_then(|()| self.open_files(worker, &mut ends))
-            .and_then(|()| self.open_function(worker, &mut io, &mut ends))
-            .and_then(|()| if after.is_none() { self.watch(&io) } else { Ok(()) });
+            .and_then(|()| self.open_function(worker, &mut io, &mut ends));
         if let Err(refusal) = opened {
             self.drop_unstarted(io, refusal.is_passing);
             return Err(refusal);
         }
-        let request = self.request(worker, &recipe, id, &ends.variables, after);
+        let request = self.request(worker, &recipe, id, &ends.variables);
         let mut request = match request {
             Ok(request) => request,
             Err(error) => {
@@ -190,36 +178,17 @@ impl RunLoop {
                 .request_start(request)
                 .map_err(|error| Refusal::from(("cannot ask the launcher", error))),
         };
-        match asked {
-            Ok(()) => Ok(io),
-            Err(refusal) => {
-                self.drop_unstarted(io, refusal.is_passing);
-                Err(refusal)
-            }
+        if let Err(refusal) = asked {
+            self.drop_unstarted(io, refusal.is_passing);
+            return Err(refusal);
         }
-    }
-
-    /// Waits for what a worker's streams bring.
-    pub(super) fn watch(&self, io: &WorkerIo) -> Result<(), Refusal> {
-        let feeds = io.feeds.iter().flatten().map(|feed| (feed.fd(), feed.token, true));
-        let taps = io.taps.iter().flatten().map(|tap| (&tap.fd, tap.token, false));
-        let log = io.log.iter().map(|log| (&log.fd, log.token, false));
-        for (fd, token, writes) in feeds.chain(taps).chain(log) {
-            self.poller.watch(fd.as_fd(), token, writes).map_err(Refusal::of_pipe)?;
-        }
-        Ok(())
-    }
-
-    /// The launcher knows of this worker, and so do we.
-    pub(super) fn installed(&mut self, worker: Worker, io: WorkerIo) {
-        let Worker { stage, rank, .. } = worker;
         self.tails[stage][rank].clear();
+        self.ids.insert(id, Owner::Worker(worker));
         self.workers[stage][rank] = Some(io);
         if self.mode(stage) == Mode::Each {
-            let is_argument =
-                self.recipes[stage][rank].as_ref().is_some_and(|recipe| recipe.takes_record_as_argument());
-            self.give_each(worker, is_argument);
+            self.give_each(worker, recipe.takes_record_as_argument());
         }
+        Ok(())
     }
 
     fn recipe(&mut self, stage: usize, rank: usize) -> Result<Arc<Recipe>, Refusal> {
@@ -268,17 +237,12 @@ impl RunLoop {
         recipe: &Recipe,
         id: u64,
         variables: &[(String, String)],
-        after: Option<u64>,
     ) -> Result<crate::process::StartRequest, String> {
         let Worker { stage, rank, .. } = worker;
         if self.mode(stage) != Mode::Each {
             return recipe.request(id, None, variables);
         }
-        let lease = match after {
-            Some(_) => self.broker.reserved(stage, rank),
-            None => self.broker.leases(stage, rank).next(),
-        };
-        let lease = lease.ok_or("no record waits for it")?;
+        let lease = self.broker.leases(stage, rank).next().ok_or("no record waits for it")?;
         let framing = self.broker.input_framing(stage);
         let first = framing.records(&lease.block.data).next().unwrap_or_default();
         let sequence = lease.sequence + 1;
@@ -286,8 +250,7 @@ impl RunLoop {
         variables.push(("MPFLOW_SEQ".to_owned(), sequence.to_string()));
         variables.push(("MPFLOW_ATTEMPT".to_owned(), (lease.attempts + 1).to_string()));
         let record = Record { bytes: framing.body(first), sequence, slot: rank + 1 };
-        let request = recipe.request(id, Some(record), &variables)?;
-        Ok(crate::process::StartRequest { after, ..request })
+        recipe.request(id, Some(record), &variables)
     }
 
     // ---- descriptors
@@ -316,6 +279,7 @@ impl RunLoop {
                 matches!(io.exchange, Exchange::Stream { .. }) && self.plan.stages[stage].stage.pool.max > 1;
             let size = if shares { descriptor::set_pipe_size(ours.as_fd(), ONE_PAGE) } else { None };
             let token = self.tokens.add(Target::Feed { stage, rank, port });
+            self.poller.watch(ours.as_fd(), token, true).map_err(Refusal::of_pipe)?;
             let mut feed = Feed::new(ours, token);
             if matches!(io.exchange, Exchange::Stream { .. }) {
                 feed.remember(size.unwrap_or(16 * ONE_PAGE));
@@ -353,6 +317,7 @@ impl RunLoop {
             }
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let token = self.tokens.add(Target::Tap { stage, rank, port });
+            self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
             let cutter = Cutter::new(Framing::of(format), max_record);
             io.taps[port] = Some(Tap::new(ours, token, cutter, Some(producer), format));
         }
@@ -360,6 +325,7 @@ impl RunLoop {
             let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let token = self.tokens.add(Target::Log { stage, rank });
+            self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
             io.log = Some(Log { fd: ours, token, line: Vec::new() });
             if self.is_function(stage) {
                 // What it prints is no data.

@@ -20,8 +20,7 @@ const WIDE: [&str; 9] =
 pub(super) fn possible() -> BTreeSet<(&'static str, &'static str)> {
     let process = ["running", "finishing", "stopping", "killed"];
     let with_draining = ["running", "finishing", "stopping", "killed", "draining"];
-    let with_vacant = ["running", "finishing", "stopping", "killed", "draining", "vacant"];
-    let own: [(&str, &[&'static str]); 12] = [
+    let own: [(&str, &[&'static str]); 9] = [
         ("started", &["starting"]),
         ("start failed", &["starting"]),
         ("exited", &process),
@@ -32,9 +31,6 @@ pub(super) fn possible() -> BTreeSet<(&'static str, &'static str)> {
         ("fault", &with_draining),
         // The loop asks for a process in a slot that it believes free; the supervisor may have just thought otherwise.
         ("demand", &STATES),
-        ("successor asked", &process),
-        ("successor revoked", &with_vacant),
-        ("successor runs", &["vacant"]),
     ];
     let own = own.into_iter().flat_map(|(event, states)| states.iter().map(move |&state| (state, event)));
     let anywhere = LATE.into_iter().chain(WIDE);
@@ -56,9 +52,6 @@ impl Seen {
             let slot = &supervisor.stages[worker.stage].slots[worker.rank];
             (state(slot), if slot.generation() == Some(worker.generation) { own } else { late })
         };
-        let of_slot = |stage: usize, rank: usize, event: &'static str| {
-            (state(&supervisor.stages[stage].slots[rank]), event)
-        };
         let pair = match input {
             Input::Started { worker, .. } => of_worker(worker, "started", LATE[0]),
             Input::StartFailed { worker, .. } => of_worker(worker, "start failed", LATE[1]),
@@ -68,10 +61,7 @@ impl Seen {
             Input::Ready { worker, .. } => of_worker(worker, "ready", "late ready"),
             Input::Retire { worker, .. } => of_worker(worker, "retire", "late retire"),
             Input::Fault { worker, .. } => of_worker(worker, "fault", "late fault"),
-            Input::Demand { stage, rank } => of_slot(*stage, *rank, "demand"),
-            Input::SuccessorAsked { stage, rank } => of_slot(*stage, *rank, "successor asked"),
-            Input::SuccessorRevoked { stage, rank } => of_slot(*stage, *rank, "successor revoked"),
-            Input::SuccessorRuns { stage, rank } => of_slot(*stage, *rank, "successor runs"),
+            Input::Demand { stage, rank } => (state(&supervisor.stages[*stage].slots[*rank]), "demand"),
             Input::Grow { stage } => return self.wide(supervisor, Some(*stage), "grow"),
             Input::WorkDone { stage } => return self.wide(supervisor, Some(*stage), "work done"),
             Input::Unwanted { stage } => return self.wide(supervisor, Some(*stage), "unwanted"),
