@@ -75,4 +75,5 @@ mod unsupported;
 
 pub use engine::{Run, StartError, Stop, adopt_orphans, init, preflight};
 pub use explain::explain;
+pub use ipc::CodeError;
 pub use unsupported::not_yet;

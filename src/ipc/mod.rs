@@ -6,6 +6,8 @@
 mod block;
 mod buffer;
 mod chunk;
+#[allow(dead_code, unused_imports, reason = "first used by the endpoints of a run and by functions")]
+mod coding;
 mod cutter;
 mod framing;
 mod key;
@@ -15,6 +17,9 @@ mod talk;
 pub(crate) use block::Block;
 pub(crate) use buffer::{BUFFER_BYTES, Buffers, KEPT as KEPT_BUFFERS};
 pub(crate) use chunk::{CHUNK_HEADER_BYTES, ChunkHeader, rename_segments, segments_of};
+pub use coding::CodeError;
+#[allow(unused_imports, reason = "likewise")]
+pub(crate) use coding::{Packer, bodies, decode, encode};
 pub(crate) use cutter::{Cut, Cutter, Oversize, SHORT_TAIL_BYTES, WORTH_SHARING_BYTES};
 pub(crate) use framing::Framing;
 pub(crate) use key::key_of;
