@@ -54,6 +54,7 @@
 //!
 //! Linux.
 
+pub mod change;
 pub mod conformance;
 pub mod event;
 pub mod explanation;

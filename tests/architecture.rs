@@ -5,7 +5,7 @@
 //! 3  language  observe  explain  control  watch
 //! 2  runtime  conformance
 //! 1  graph  process  ipc  sdk  shared
-//! 0  sys  model < report, explanation < event
+//! 0  sys  model < report, explanation, change < event
 //! ```
 //!
 //! A module imports only from smaller numbers, so that neighbours do not know each other. The command line is a
@@ -30,11 +30,12 @@ impl fmt::Display for Level {
     }
 }
 
-const LEVELS: [(&str, Level); 20] = [
+const LEVELS: [(&str, Level); 21] = [
     ("sys", Level(0, 0)),
     ("model", Level(0, 0)),
     ("report", Level(0, 1)),
     ("explanation", Level(0, 1)),
+    ("change", Level(0, 1)),
     ("event", Level(0, 2)),
     ("graph", Level(1, 0)),
     ("process", Level(1, 0)),

@@ -105,6 +105,11 @@ pub(super) fn load(source: &Source, overrides: &Overrides) -> Result<Result<Load
     Ok(document.and_then(plan))
 }
 
+/// A pipeline of this text as if it lay at this path.
+pub(super) fn at(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, Diagnostics> {
+    Document::parse(text, path, &overrides.options()).and_then(plan)
+}
+
 fn plan(document: Document) -> Result<Loaded, Diagnostics> {
     let mut warnings = document.warnings().clone();
     match graph::plan(document.pipeline()) {

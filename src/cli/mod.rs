@@ -11,6 +11,7 @@ mod init;
 mod load;
 mod man;
 mod output;
+mod plan;
 mod run;
 mod schema;
 mod shared;
@@ -47,6 +48,7 @@ Examples:
   mpflow check pipelines/*.yaml        look for mistakes, start nothing
   mpflow explain pipeline.yaml         what it promises and needs
   mpflow graph pipeline.yaml           draw it
+  mpflow plan old.yaml new.yaml        what a reload from one to the other would do
 
 Exit codes: 0 all went well, 1 a stage failed, 2 the command line or the pipeline is wrong,
 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
@@ -57,6 +59,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Graph(graph::Args),
+    Plan(plan::Args),
     Conformance(conformance::Args),
     Schema(schema::Args),
     Init(init::Args),
@@ -88,6 +91,7 @@ fn dispatch(command: Command) -> Result<End, CliError> {
         Command::Check(args) => check::execute(&args),
         Command::Explain(args) => explain::execute(&args),
         Command::Graph(args) => graph::execute(&args),
+        Command::Plan(args) => plan::execute(&args),
         Command::Conformance(args) => conformance::execute(&args),
         Command::Schema(args) => schema::execute(&args),
         Command::Init(args) => init::execute(&args),

@@ -6,6 +6,7 @@
 
 mod build;
 mod check;
+mod compare;
 mod dag;
 pub mod draw;
 mod plan;
@@ -16,4 +17,5 @@ mod resolve;
 pub(crate) mod testing;
 
 pub use build::{Planned, plan};
+pub use compare::{Effect, KEYS, Key, Level, compare};
 pub use plan::{PipePlan, Plan, PortPlan, PortRef, QueuePlan, StagePlan};

@@ -1,8 +1,9 @@
 //! What a run looks like to whoever watches it: lines of text, tables, JSON.
 //!
-//! Everything here reads [`crate::event`], [`crate::report`] and [`crate::explanation`] values and turns them into text; it never steers
+//! Everything here reads [`crate::event`], [`crate::report`], [`crate::explanation`] and [`crate::change`] values and turns them into text; it never steers
 //! a run, knows no terminal, and starts no thread. Whoever owns a terminal says by a [`Look`] what it can show.
 
+mod change;
 mod explanation;
 mod human;
 mod json;
@@ -14,6 +15,7 @@ mod shared;
 mod summary;
 mod table;
 
+pub use change::change;
 pub use explanation::explanation;
 pub use human::{bytes, count, duration, short_count};
 pub use json::{EventLog, write_report};

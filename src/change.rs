@@ -1,0 +1,190 @@
+//! What differs between two pipelines: plain data, made by [`crate::graph::compare`].
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What a running pipeline has to do to become another one: a step for every stage and edge of either.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Keys of the pipeline as a whole that hold from now on and touch no worker.
+    pub adopted: Vec<&'static str>,
+    /// What no running pipeline can change: it has to be ended and run again.
+    pub new_run: Vec<String>,
+    /// In the order of the new pipeline, then those that are removed.
+    pub stages: Vec<StageChange>,
+    /// Likewise; queues that carry a standard output to `mpflow`'s own are among them.
+    pub edges: Vec<EdgeChange>,
+}
+
+/// What becomes of one stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StageChange {
+    /// Its name.
+    pub stage: String,
+    /// What is done.
+    pub step: Step,
+    /// Why; empty where it stays the same, is added or removed.
+    pub why: Vec<Why>,
+}
+
+/// What becomes of one edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EdgeChange {
+    /// `crawl -> parse`.
+    pub edge: String,
+    /// Whether it is a pipe, and not a queue.
+    pub is_pipe: bool,
+    /// What is done.
+    pub step: Step,
+    /// Why; empty where it stays the same, is added or removed.
+    pub why: Vec<Why>,
+}
+
+/// What becomes of a stage or an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Nothing: a stage keeps its workers, an edge its records.
+    Same,
+    /// A stage has more or fewer workers, an edge another bound; the workers and records that stay are not touched.
+    Resize,
+    /// A stage keeps its workers; other queues lead to its ports, or from them.
+    Rewire,
+    /// A stage has new workers, which take over from the old ones. A queue begins anew: what waits in it goes to its
+    /// old consumer first.
+    Replace,
+    /// It was not there before.
+    Add,
+    /// It is there no more. What waits in a queue goes to its consumer first.
+    Remove,
+}
+
+/// Why something is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "because", rename_all = "snake_case")]
+pub enum Why {
+    /// A key of it says something else.
+    Key {
+        /// `command`.
+        key: &'static str,
+        /// What it was and what it is, `2 -> 4`, where that is a number. Other values may be secrets.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        values: Option<String>,
+    },
+    /// The pipeline lies in another folder.
+    Folder,
+    /// This edge, which it has an end of, has changed, come or gone.
+    Edge {
+        /// Its name.
+        edge: String,
+    },
+    /// This stage, which a pipe joins it to, has other workers.
+    Peer {
+        /// Its name.
+        stage: String,
+    },
+    /// A file that it runs has changed, or somebody asked for it.
+    Touched {
+        /// In words: `tasks.py has changed`.
+        reason: String,
+    },
+}
+
+impl Change {
+    /// Whether nothing differs at all.
+    pub fn is_nothing(&self) -> bool {
+        self.adopted.is_empty()
+            && self.new_run.is_empty()
+            && self.stages.iter().all(|stage| stage.step == Step::Same)
+            && self.edges.iter().all(|edge| edge.step == Step::Same)
+    }
+
+    /// What becomes of the stage of this name.
+    pub fn stage(&self, name: &str) -> Option<&StageChange> {
+        self.stages.iter().find(|change| change.stage == name)
+    }
+
+    /// What becomes of the edge of this name.
+    pub fn edge(&self, name: &str) -> Option<&EdgeChange> {
+        self.edges.iter().find(|change| change.edge == name)
+    }
+
+    /// The names of the stages that this step is for.
+    pub fn stages_to(&self, step: Step) -> impl Iterator<Item = &str> {
+        self.stages.iter().filter(move |change| change.step == step).map(|change| change.stage.as_str())
+    }
+}
+
+/// In one line: ``replaced `square`; resized `store`; 3 stages as they were``.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        for step in [Step::Add, Step::Replace, Step::Resize, Step::Rewire, Step::Remove] {
+            let names: Vec<String> = self.stages_to(step).map(|name| format!("`{name}`")).collect();
+            if !names.is_empty() {
+                parts.push(format!("{} {}", step.done(), names.join(", ")));
+            }
+        }
+        if parts.is_empty() {
+            let edges = self.edges.iter().filter(|edge| edge.step != Step::Same);
+            parts.extend(edges.map(|edge| format!("{} `{}`", edge.step.done(), edge.edge)));
+        }
+        if parts.is_empty() {
+            parts.extend(self.adopted.iter().map(|key| format!("adopted `{key}`")));
+        }
+        match self.stages_to(Step::Same).count() {
+            _ if parts.is_empty() => parts.push("nothing has changed".to_owned()),
+            0 => {}
+            1 => parts.push("1 stage as it was".to_owned()),
+            count => parts.push(format!("{count} stages as they were")),
+        }
+        f.write_str(&parts.join("; "))
+    }
+}
+
+impl Step {
+    /// The word of the manual.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Resize => "resize",
+            Self::Rewire => "rewire",
+            Self::Replace => "replace",
+            Self::Add => "add",
+            Self::Remove => "remove",
+        }
+    }
+
+    /// The word once it is done.
+    pub fn done(self) -> &'static str {
+        match self {
+            Self::Same => "kept",
+            Self::Resize => "resized",
+            Self::Rewire => "rewired",
+            Self::Replace => "replaced",
+            Self::Add => "added",
+            Self::Remove => "removed",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `` `pool` 2 -> 4 ``, `` the edge `a -> b` ``.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key { key, values: Some(values) } => write!(f, "`{key}` {values}"),
+            Self::Key { key, values: None } => write!(f, "`{key}`"),
+            Self::Folder => f.write_str("the pipeline's folder"),
+            Self::Edge { edge } => write!(f, "edge `{edge}`"),
+            Self::Peer { stage } => write!(f, "pipe to `{stage}`"),
+            Self::Touched { reason } => f.write_str(reason),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `mpflow plan`: what a reload from one pipeline to another would do.
+
+use std::collections::BTreeMap;
+
+use clap::{ValueEnum, ValueHint};
+use mpflow::{graph, observe};
+
+use super::error::CliError;
+use super::exit::End;
+use super::load::{self, Overrides, Source};
+use super::{output, show, terminal};
+
+/// Say what a reload from one pipeline to another would do: same, resize, rewire, replace, add, remove
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  mpflow plan running.yaml edited.yaml
+  git show HEAD:pipeline.yaml | mpflow plan - pipeline.yaml
+  mpflow plan old.yaml new.yaml --format json | jq -r '.stages[] | select(.step == \"replace\").stage'
+
+Stages and edges are compared by their names, and by what they come to: `vars`, `env` and `defaults` count where \
+they are used, and relative paths of both are taken to start from NEW's folder. What is in the files that stages run is not \
+compared. Nothing is started.
+
+Ends with 0 whatever differs, and with 2 when one of the pipelines is wrong.")]
+pub(super) struct Args {
+    /// The pipeline as it runs; `-` is standard input
+    #[arg(value_name = "OLD", value_hint = ValueHint::FilePath)]
+    old: Source,
+    /// The pipeline as it is to be; `-` is standard input
+    #[arg(value_name = "NEW", value_hint = ValueHint::FilePath)]
+    new: Source,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+pub(super) fn execute(args: &Args) -> Result<End, CliError> {
+    // Both are read, so that what is wrong with either is shown at once.
+    let old = show::right(load::load(&args.old, &args.overrides)?);
+    let new = show::loaded(load::load(&args.new, &args.overrides)?);
+    let (Some(old), Some(new)) = (old, new) else { return Ok(End::Wrong) };
+    // The earlier text of a file lies somewhere else, or nowhere. It is meant to be where the other is.
+    let old = match &args.new {
+        Source::File(place) => show::right(load::at(place, old.document.text(), &args.overrides)),
+        Source::Stdin => Some(old),
+    };
+    let Some(old) = old else { return Ok(End::Wrong) };
+    let change = graph::compare(&old.plan, &new.plan, &BTreeMap::new());
+    let text = match args.format {
+        Format::Text => observe::change(&change, terminal::stdout()),
+        Format::Json => {
+            let json = serde_json::to_value(&change).expect("its keys are strings and its numbers finite");
+            format!("{json:#}\n")
+        }
+    };
+    output::print(&text)?;
+    Ok(End::Success)
+}
