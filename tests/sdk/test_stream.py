@@ -111,6 +111,27 @@ class Promptness(unittest.TestCase):
                 gate.write(b"x")
             self.assertEqual(worker.received(), ["end"])
 
+    def test_nothing_is_lost_where_a_gathering_ends_while_its_beginning_is_being_written(self):
+        code = """
+            import mpflow, time
+            def f():
+                work, count = mpflow._work, 0
+                while count < 1000 or not work._watch.is_on:
+                    yield count
+                    count += 1
+                # Longer than a pipe holds, so that the thread that passes them on late stays in its write.
+                yield from ("x" * 50_000, "y" * 50_000, "z" * 50_000)
+                while not work.is_torn: time.sleep(0.001)
+                print("writing")
+                yield from range(count, 200_000)
+        """
+        with Worker(code, source=True) as worker:
+            worker.go()
+            worker.await_printed("writing")
+            values = worker.received()
+            self.assertEqual([value[0] for value in values if isinstance(value, str)], ["x", "y", "z"])
+            self.assertEqual([value for value in values if isinstance(value, int)], list(range(200_000)))
+
     def test_a_slow_source_has_each_value_passed_on_at_once(self):
         code = """
             import os

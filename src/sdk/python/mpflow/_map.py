@@ -303,19 +303,22 @@ class Map(Work):
                 return False
             before = self._answered
             try:
-                self._answer()
+                self._answer(True)
             except BaseException as error:
                 self._error = error
             return self._answered > before
 
-    def _answer(self):
-        """Answers all that is done. False if some of it is not one value each, which is the main thread's business."""
+    def _answer(self, is_late=False):
+        """Answers all that is done. False if some of it is not one value each, which is the main thread's business.
+
+        `is_late`: the watching thread asks, and the main one may be adding to what is done.
+        """
         out, start = self._out, self._answered
         ready = len(out)
         if ready == start:
             return True
         # While it is being worked on the list may grow: a copy then.
-        results = out[start:ready] if start or self._watch.is_on or self._is_working else out
+        results = out[start:ready] if start or is_late or self._is_working else out
         nothing = False
         if not self._is_flat:
             kinds = set(map(type, results))

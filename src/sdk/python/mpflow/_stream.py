@@ -90,10 +90,12 @@ class Stream(Work):
                 # Where it raises, what it had yielded before is good.
                 took = monotonic() - began - self.waited
                 watch.end()
-                if not self.is_torn:
-                    with self.lock:
+                # Only whoever holds the lock can say whether a write was interrupted: the watching thread may be in
+                # the middle of one, and what came since it began is sent after it.
+                with self.lock:
+                    if not self.is_torn:
                         self._flush()
-                    self._raise_late()
+                self._raise_late()
             if len(out) < size:
                 return
             if took < QUICK:
@@ -148,13 +150,16 @@ class Stream(Work):
             if self.is_torn or self._error is not None or not self._watch.is_on:
                 return False
             try:
-                return self._flush()
+                return self._flush(True)
             except BaseException as error:
                 self._error = error
                 return False
 
-    def _flush(self):
-        """Sends all that there is. Held: the lock. Returns whether there was any."""
+    def _flush(self, is_late=False):
+        """Sends all that there is. Held: the lock. Returns whether there was any.
+
+        `is_late`: the watching thread asks, and the main one may be adding to what there is.
+        """
         sent_any = False
         if self._emitted:
             self._emitted = 0
@@ -170,7 +175,7 @@ class Stream(Work):
             self._sent = ready
             if self._stdout is not None:
                 # While it is being gathered it may grow: a copy then.
-                self._send(self._stdout, out[sent:ready] if sent or self._watch.is_on else out)
+                self._send(self._stdout, out[sent:ready] if sent or is_late or self._watch.is_on else out)
             if self._watch.is_on:
                 # A long gathering goes on: let go of what it need not keep.
                 out[sent:ready] = [None] * (ready - sent)
