@@ -10,7 +10,7 @@
 //!
 //! [`language::Document`] reads a document and knows where everything in it stands; [`graph::plan`] checks it as a
 //! graph and settles what it leaves open; [`not_yet`] and [`preflight`] say what this version and this machine
-//! cannot run; [`Run::start`] runs it on a thread of its own; [`Run::events`] tells what happens, and [`Run::wait`] what
+//! cannot run; [`Engine::start`] runs it on a thread of its own; [`Run::events`] tells what happens, and [`Run::wait`] what
 //! came of it.
 //!
 //! ```no_run
@@ -35,7 +35,7 @@
 //!     let document = Document::parse(PIPELINE, Path::new("factors.yaml"), &options)?;
 //!     let plan = mpflow::graph::plan(document.pipeline()).map_err(|problems| document.diagnose(problems))?.plan;
 //!
-//!     let report = mpflow::Run::start(plan)?.wait();
+//!     let report = mpflow::Engine::new().stdout(mpflow::Stdio::Inherit).start(plan)?.wait();
 //!     match report.outcome {
 //!         Outcome::Succeeded => Ok(()),
 //!         outcome => Err(format!("{outcome:?}").into()),
@@ -74,7 +74,10 @@ mod sdk;
 mod sys;
 mod unsupported;
 
-pub use engine::{Run, StartError, Stop, adopt_orphans, init, preflight};
+pub use engine::{
+    EndError, Engine, Input, Output, RecvError, Run, SendError, StartError, Stdio, Stop, adopt_orphans, init,
+    preflight,
+};
 pub use explain::explain;
 pub use ipc::CodeError;
 pub use unsupported::not_yet;

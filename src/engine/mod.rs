@@ -1,24 +1,30 @@
 //! The public face of a run: start it, watch it, stop it, wait for it.
 
+mod input;
+mod output;
 mod preflight;
+mod start;
+mod stdio;
 
-use std::io;
-use std::sync::Arc;
+use std::io::{self, PipeReader, PipeWriter};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+pub use input::{Input, SendError};
+pub use output::{Output, RecvError};
 pub use preflight::preflight;
+pub use start::{Engine, StartError};
+pub use stdio::Stdio;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::sys::eventfd::EventFd;
+use stdio::ProgramEnds;
 
 use crate::event::Event;
-use crate::graph::Plan;
-use crate::model::Body;
-use crate::process::Launcher;
+use crate::model::STDIN;
 use crate::report::{Report, Snapshot};
-use crate::runtime::run::{Control, RunLoop};
+use crate::runtime::run::Control;
 use crate::runtime::supervisor::Level;
-use crate::sdk;
 
 /// Makes this program able to run pipelines. Call it first thing in `main`, before any thread starts and before
 /// the arguments are looked at.
@@ -53,23 +59,6 @@ pub enum Stop {
     Kill,
 }
 
-/// Why a run did not start. No worker was started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// [`init`] was not called at the start of `main`.
-    #[error("the engine was not initialised: call `mpflow::init()` first thing in `main`")]
-    NotInitialised,
-    /// The Python package that workers of Python stages run could not be written to any folder of the user's.
-    #[error(
-        "cannot write the Python package of the workers: neither to the user's cache nor among the temporary files"
-    )]
-    Sdk(#[source] io::Error),
-    /// The launcher process, or what the run's thread waits on, could not be made.
-    #[error("cannot start the run")]
-    System(#[from] io::Error),
-}
-
 /// A run in progress. Dropping it kills it, and waits until nothing of it is left.
 pub struct Run {
     id: String,
@@ -77,39 +66,73 @@ pub struct Run {
     wake: Arc<EventFd>,
     events: Receiver<Event>,
     thread: Option<JoinHandle<Report>>,
+    ends: Mutex<ProgramEnds>,
+}
+
+/// Why a run has no end for values here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndError {
+    /// No edge of the pipeline begins at its `stdin`, or ends at its `stdout`.
+    #[error("no edge of the pipeline uses `{0}`: add `{edge}` to it", edge = example(.0))]
+    Unused(&'static str),
+    /// The engine was not told that it takes values.
+    #[error("`{0}` was not given to this program: start the run by `Engine::new().{0}(Stdio::Values)`")]
+    NotValues(&'static str),
+    /// It was taken before.
+    #[error("`{0}` was taken already: clone an input where it was taken")]
+    Taken(&'static str),
+}
+
+fn example(stream: &str) -> &'static str {
+    if stream == STDIN { "queue: stdin -> STAGE" } else { "queue: STAGE -> stdout" }
 }
 
 impl Run {
-    /// Starts a checked pipeline, on a thread of its own.
-    ///
-    /// # Errors
-    ///
-    /// See [`StartError`].
-    pub fn start(plan: Plan) -> Result<Self, StartError> {
-        if !crate::process::is_initialised() {
-            return Err(StartError::NotInitialised);
-        }
-        if plan.stages.iter().any(|stage| matches!(stage.stage.body, Body::Python(_))) {
-            sdk::install().map_err(StartError::Sdk)?;
-        }
-        let id = uuid::Uuid::now_v7().to_string();
-        let wake = Arc::new(
-            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(io::Error::from)?,
-        );
-        let (control, requests) = unbounded();
-        let (sender, events) = unbounded();
-        let launcher = Launcher::start()?;
-        // After the launcher, whose limits are those of the workers.
-        preflight::raise_descriptor_limit();
-        let run =
-            RunLoop::new(plan, id.clone(), launcher, (control.clone(), requests), Arc::clone(&wake), sender)?;
-        let thread = std::thread::Builder::new().name("mpflow-run".to_owned()).spawn(move || run.run())?;
-        Ok(Self { id, control, wake, events, thread: Some(thread) })
-    }
-
     /// The run's id, a UUID of version 7: what its workers find in `MPFLOW_RUN_ID`.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Takes the run's `stdin`, where the engine was started with [`Stdio::Values`]: values of this type are sent by it.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it was taken already: see [`EndError`].
+    pub fn input<T: ?Sized>(&self) -> Result<Input<T>, EndError> {
+        let mut ends = self.ends();
+        let missing = ends.no_input;
+        ends.input.take().map(Input::new).ok_or(missing)
+    }
+
+    /// Takes the run's `stdout`, where the engine was started with [`Stdio::Values`]: its records are received by it, as
+    /// values of this type.
+    ///
+    /// An end that is never taken is dropped by [`Run::wait`]: what feeds `stdout` learns that nobody reads.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it was taken already: see [`EndError`].
+    pub fn output<T>(&self) -> Result<Output<T>, EndError> {
+        let mut ends = self.ends();
+        let missing = ends.no_output;
+        ends.output.take().map(Output::new).ok_or(missing)
+    }
+
+    /// Takes the writing end of the run's `stdin`, where the engine was started with [`Stdio::Bytes`]. Dropping it ends
+    /// the input. It is an ordinary pipe: other processes may be given it.
+    pub fn take_stdin(&self) -> Option<PipeWriter> {
+        self.ends().stdin.take()
+    }
+
+    /// Takes the reading end of the run's `stdout`, where the engine was started with [`Stdio::Bytes`].
+    pub fn take_stdout(&self) -> Option<PipeReader> {
+        self.ends().stdout.take()
+    }
+
+    fn ends(&self) -> MutexGuard<'_, ProgramEnds> {
+        // Nothing panics while it is locked.
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What happens in the run, from its first event on. One channel: clones of the receiver share the events. It
@@ -150,7 +173,11 @@ impl Run {
     }
 
     /// Waits for the end of the run. Nothing that it started is left when this returns.
+    ///
+    /// Ends of its standard streams that were not taken are dropped first. One that was taken, and that this thread was to
+    /// feed or read, makes this wait for ever: drop an [`Input`], and read an [`Output`] to its end, before.
     pub fn wait(mut self) -> Report {
+        *self.ends() = ProgramEnds::none();
         let thread =
             self.thread.take().expect("only `wait` and `drop` take the thread, and both consume the run");
         match thread.join() {

@@ -15,14 +15,32 @@ pub struct Planned {
     pub warnings: Vec<Problem>,
 }
 
-/// Checks a pipeline and resolves it into a plan.
+/// What lies at the pipeline's own standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Files, terminals, pipes: bytes as they are.
+    Bytes,
+    /// A Rust program that sends and receives values.
+    Program,
+}
+
+/// Checks a pipeline and resolves it into a plan, for a run whose standard streams carry bytes.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with the graph, in a fixed order, warnings among it.
 pub fn plan(pipeline: &Pipeline) -> Result<Planned, Vec<Problem>> {
+    plan_for(pipeline, Ends::Bytes)
+}
+
+/// Checks a pipeline and resolves it into a plan.
+///
+/// # Errors
+///
+/// As [`plan`].
+pub fn plan_for(pipeline: &Pipeline, ends: Ends) -> Result<Planned, Vec<Problem>> {
     let mut problems = Vec::new();
-    let net = Net::new(pipeline, &mut problems);
+    let net = Net::new(pipeline, ends, &mut problems);
     check::check(&net, &mut problems);
     let formats = formats::choose(&net, &mut problems);
     if problems.iter().any(|problem| problem.severity == Severity::Error) {

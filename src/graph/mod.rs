@@ -16,6 +16,6 @@ mod resolve;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use build::{Planned, plan};
+pub use build::{Ends, Planned, plan, plan_for};
 pub use compare::{Effect, KEYS, Key, Level, compare};
 pub use plan::{PipePlan, Plan, PortPlan, PortRef, QueuePlan, StagePlan};

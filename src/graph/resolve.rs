@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::build::Ends;
 use super::check::ports;
 use crate::model::{
     Edge, EdgeKind, Endpoint, PipeOptions, Place, Problem, QueueOptions, STDIN, STDOUT, Stage,
@@ -94,13 +95,14 @@ impl<'a> Link<'a> {
 /// problem.
 pub(super) struct Net<'a> {
     pub(super) pipeline: &'a Pipeline,
+    pub(super) ends: Ends,
     pub(super) links: Vec<Link<'a>>,
     positions: HashMap<&'a str, usize>,
 }
 
 impl<'a> Net<'a> {
     /// Resolves every name of the edges, and says which are wrong.
-    pub(super) fn new(pipeline: &'a Pipeline, problems: &mut Vec<Problem>) -> Self {
+    pub(super) fn new(pipeline: &'a Pipeline, ends: Ends, problems: &mut Vec<Problem>) -> Self {
         let mut positions = HashMap::new();
         for (position, stage) in pipeline.stages.iter().enumerate() {
             if positions.contains_key(stage.name.as_str()) {
@@ -109,7 +111,7 @@ impl<'a> Net<'a> {
                 positions.insert(stage.name.as_str(), position);
             }
         }
-        let mut net = Self { pipeline, links: Vec::new(), positions };
+        let mut net = Self { pipeline, ends, links: Vec::new(), positions };
         for (number, edge) in pipeline.edges.iter().enumerate() {
             let from = net.end(number, edge, &edge.from, Direction::Out, problems);
             let to = net.end(number, edge, &edge.to, Direction::In, problems);

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::{Plan, Planned, plan};
+use super::{Ends, Plan, Planned, plan, plan_for};
 use crate::model::*;
 
 /// A pipeline in the making. Edges are written as in a document: `a.port -> b`, `stdin -> a`.
@@ -71,6 +71,10 @@ impl Build {
 
     pub(crate) fn planned(&self) -> Result<Planned, Vec<Problem>> {
         plan(&self.0)
+    }
+
+    pub(crate) fn planned_for(&self, ends: Ends) -> Result<Planned, Vec<Problem>> {
+        plan_for(&self.0, ends)
     }
 
     /// Its plan; it must have neither errors nor warnings.

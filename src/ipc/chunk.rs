@@ -93,6 +93,18 @@ pub(crate) fn rename_segments(chunk: &[u8], mut name: impl FnMut(u64) -> u64) ->
     renamed.freeze()
 }
 
+/// A chunk whose body lay in a segment, with that body in itself.
+pub(crate) fn with_body(chunk: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(CHUNK_HEADER_BYTES + body.len());
+    let counted = CHUNK_HEADER_BYTES - COUNTED_FROM + body.len();
+    whole.put_u32_le(u32::try_from(counted).unwrap_or(u32::MAX));
+    whole.put_slice(&chunk[COUNTED_FROM..CHUNK_HEADER_BYTES - 4]);
+    // No flags, no segments.
+    whole.put_u32_le(0);
+    whole.put_slice(body);
+    whole
+}
+
 /// The first `records` records of a chunk, as one of its own, and the rest as another. Both have all of the body:
 /// only whoever decodes it knows where a record lies.
 pub(crate) fn split(chunk: &[u8], records: u32) -> Option<(Bytes, Bytes)> {
@@ -132,6 +144,16 @@ mod tests {
         assert_eq!(front, chunk(2, 3, b"body"));
         assert_eq!(rest, chunk(5, 7, b"body"));
         assert!(split(&whole, 10).is_none() && split(&whole, 0).is_none());
+    }
+
+    #[test]
+    fn a_body_is_brought_home_from_its_segment() {
+        let mut away = chunk(2, 3, b"");
+        (away[12], away[14]) = (BODY_IN_SEGMENT, 1);
+        away.put_u64_le(7);
+        away.put_u64_le(4);
+        assert!(ChunkHeader::read(&away).unwrap().has_body_in_segment(&away));
+        assert_eq!(with_body(&away, b"body"), chunk(2, 3, b"body"));
     }
 
     #[test]

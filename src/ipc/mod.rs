@@ -6,9 +6,9 @@
 mod block;
 mod buffer;
 mod chunk;
-#[allow(dead_code, unused_imports, reason = "first used by the endpoints of a run and by functions")]
 mod coding;
 mod cutter;
+mod endpoint;
 mod framing;
 mod key;
 mod pin;
@@ -16,11 +16,13 @@ mod talk;
 
 pub(crate) use block::Block;
 pub(crate) use buffer::{BUFFER_BYTES, Buffers, KEPT as KEPT_BUFFERS};
-pub(crate) use chunk::{CHUNK_HEADER_BYTES, ChunkHeader, rename_segments, segments_of};
+pub(crate) use chunk::{CHUNK_HEADER_BYTES, ChunkHeader, rename_segments, segments_of, with_body};
 pub use coding::CodeError;
-#[allow(unused_imports, reason = "likewise")]
-pub(crate) use coding::{Packer, bodies, decode, encode};
+#[cfg(test)]
+pub(crate) use coding::bodies;
+pub(crate) use coding::{Bodies, Packer, decode, encode};
 pub(crate) use cutter::{Cut, Cutter, Oversize, SHORT_TAIL_BYTES, WORTH_SHARING_BYTES};
+pub(crate) use endpoint::{Inlet, Next, Outlet, Patience, Refused, Taken};
 pub(crate) use framing::Framing;
 pub(crate) use key::key_of;
 pub(crate) use pin::{Pins, Released};

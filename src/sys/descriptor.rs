@@ -62,7 +62,7 @@ pub(crate) fn sealed_memory(bytes: i64) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// What kind of file a standard descriptor of this process is.
+/// What kind of file a standard stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A pipe.
@@ -75,7 +75,7 @@ pub(crate) enum Kind {
     File,
 }
 
-/// A private way to one of this process's standard descriptors.
+/// A private way to the file of a descriptor, which may be a standard one of this process.
 ///
 /// `O_NONBLOCK` is shared by everyone who has the same open file description: the shell, `tee`, our own
 /// standard error. So a pipe or a device is opened anew through `/proc/self/fd`, which gives a description of
@@ -83,11 +83,8 @@ pub(crate) enum Kind {
 /// another user (`sudo -u`), who may not open them anew.
 ///
 /// Returns the descriptor, its kind, and whether it is non-blocking.
-pub(crate) fn private_standard(fd: RawFd, write: bool) -> io::Result<(OwnedFd, Kind, bool)> {
-    // SAFETY: the standard descriptors are not closed by anybody in this program; one that was closed before
-    // the program started makes `fstat` fail with EBADF, which is returned.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    let mode = SFlag::from_bits_truncate(fstat(borrowed)?.st_mode);
+pub(crate) fn private(fd: BorrowedFd<'_>, write: bool) -> io::Result<(OwnedFd, Kind, bool)> {
+    let mode = SFlag::from_bits_truncate(fstat(fd)?.st_mode);
     let kind = match mode & SFlag::S_IFMT {
         SFlag::S_IFIFO => Kind::Pipe,
         SFlag::S_IFCHR => Kind::Device,
@@ -96,15 +93,29 @@ pub(crate) fn private_standard(fd: RawFd, write: bool) -> io::Result<(OwnedFd, K
     };
     if matches!(kind, Kind::Pipe | Kind::Device) {
         let access = if write { OFlag::O_WRONLY } else { OFlag::O_RDONLY };
-        let path = format!("/proc/self/fd/{fd}");
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let flags = access | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
         if let Ok(own) = nix::fcntl::open(path.as_str(), flags, Mode::empty()) {
             return Ok((own, kind, true));
         }
     }
-    let copy = fcntl(borrowed, FcntlArg::F_DUPFD_CLOEXEC(3))?;
-    // SAFETY: `F_DUPFD_CLOEXEC` has just made this descriptor and nobody else knows it.
-    Ok((unsafe { OwnedFd::from_raw_fd(copy) }, kind, false))
+    Ok((copy_above(fd, 3)?, kind, false))
+}
+
+/// Fills all of `buffer` from this place of a file.
+pub(crate) fn read_at(fd: BorrowedFd<'_>, mut buffer: &mut [u8], mut at: i64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match nix::sys::uio::pread(fd, buffer, at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                buffer = &mut buffer[read..];
+                at += i64::try_from(read).map_err(io::Error::other)?;
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// A second reading end of the pipe that `writing` is the writing end of, non-blocking; to take back what a

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, select};
 use mpflow::graph::Plan;
 use mpflow::language::Document;
 use mpflow::report::Outcome;
-use mpflow::{Run, StartError};
+use mpflow::{Engine, StartError, Stdio};
 
 use super::error::CliError;
 use super::exit::{End, Interrupt};
@@ -155,7 +155,7 @@ fn start(plan: Plan, document: &Document, progress: Progress, files: Files) -> R
     let (mut console, console_done) = Console::start(&plan.name, progress)?;
     let (mut events, events_done) = files.events.unzip();
     mpflow::adopt_orphans().map_err(StartError::System)?;
-    let run = Run::start(plan)?;
+    let run = Engine::new().stdin(Stdio::Inherit).stdout(Stdio::Inherit).start(plan)?;
     let driver = Driver { requests: &requests, console: &mut console, events: events.as_mut(), progress };
     let (report, presses) = driver.drive(run);
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ports::{FAILED, STDERR};
+use crate::graph::build::Ends;
 use crate::graph::resolve::{Direction, End, Link, Net};
 use crate::model::{Body, Format, PartitionKey, Place, Problem};
 
@@ -39,6 +40,8 @@ enum Coder {
     Bytes,
     Python,
     Rust,
+    /// The program that started the run, at a standard stream of the pipeline.
+    Program,
     /// The engine, as documents about failed records.
     Failures,
 }
@@ -57,7 +60,10 @@ impl Coder {
 }
 
 fn coder(net: &Net<'_>, end: End<'_>) -> Coder {
-    Coder::of(body(net, end))
+    match (end, net.ends) {
+        (End::Engine, Ends::Program) => Coder::Program,
+        _ => Coder::of(body(net, end)),
+    }
 }
 
 fn body<'a>(net: &Net<'a>, end: End<'a>) -> Option<(&'a Body, &'a str)> {
@@ -73,6 +79,7 @@ pub(in crate::graph) fn default(from: Option<(&Body, &str)>, to: Option<(&Body, 
     match (Coder::of(from), Coder::of(to)) {
         (Coder::Failures, _) => Format::Json,
         (Coder::Bytes, _) | (_, Coder::Bytes) => Format::Lines,
+        (Coder::Program, _) | (_, Coder::Program) => Format::Lines,
         (Coder::Rust, _) | (_, Coder::Rust) => Format::Msgpack,
         (Coder::Python, _) => Format::Pickle,
     }
@@ -81,8 +88,9 @@ pub(in crate::graph) fn default(from: Option<(&Body, &str)>, to: Option<(&Body, 
 fn can(coder: Coder, format: Format) -> bool {
     match (coder, format) {
         (Coder::Failures, _) => format == Format::Json,
-        (Coder::Bytes, Format::Msgpack | Format::Pickle) | (Coder::Rust, Format::Pickle) => false,
-        (Coder::Bytes | Coder::Python | Coder::Rust, _) => true,
+        (Coder::Bytes, Format::Msgpack | Format::Pickle) => false,
+        (Coder::Rust | Coder::Program, Format::Pickle) => false,
+        (Coder::Bytes | Coder::Python | Coder::Rust | Coder::Program, _) => true,
     }
 }
 
@@ -94,6 +102,7 @@ fn unsupported(net: &Net<'_>, link: &Link<'_>, format: Format) -> Option<Problem
     let (why, help) = match coder(net, end) {
         Coder::Bytes => ("plain bytes", "use `lines`, `json`, `nul` or `frames`"),
         Coder::Rust => ("a Rust function", "use `msgpack`, or `json`"),
+        Coder::Program => ("a Rust program", "use `msgpack`, or `json`"),
         Coder::Failures => {
             ("JSON documents about failed records", "remove `format`, or write `format: json`")
         }
@@ -147,7 +156,9 @@ fn check_ports(net: &Net<'_>, formats: &[Format], problems: &mut Vec<Problem>) {
     for ((direction, end), queues) in ports {
         let first = queues[0];
         let reader = coder(net, end);
-        let differs = |&&other: &&usize| !can_meet(reader, formats[first], formats[other]);
+        // A program reads each record by the format of the queue that it came by.
+        let reads_any = reader == Coder::Program && direction == Direction::In;
+        let differs = |&&other: &&usize| !reads_any && !can_meet(reader, formats[first], formats[other]);
         if let Some(&other) = queues.iter().find(differs) {
             found.push((other, conflict(net, direction, end, [first, other], formats)));
         }
@@ -159,7 +170,8 @@ fn check_ports(net: &Net<'_>, formats: &[Format], problems: &mut Vec<Problem>) {
 /// Whether two queues of one port can have these formats. To a program a line of JSON is a line.
 fn can_meet(coder: Coder, one: Format, other: Format) -> bool {
     let is_line = |format| matches!(format, Format::Lines | Format::Json);
-    one == other || (coder == Coder::Bytes && is_line(one) && is_line(other))
+    let is_bytes = matches!(coder, Coder::Bytes | Coder::Program);
+    one == other || (is_bytes && is_line(one) && is_line(other))
 }
 
 fn conflict(
@@ -264,6 +276,29 @@ mod tests {
         refused(build, "mpflow::format_conflict", "mpflow's own `stdin`");
         let build = all().queue("c -> stdout").queue_with("d -> stdout", as_(Format::Nul));
         refused(build, "mpflow::format_conflict", "mpflow's own `stdout`");
+    }
+
+    #[test]
+    fn a_program_at_the_standard_streams_takes_values_of_every_format_but_pickles() {
+        use crate::graph::Ends;
+        let msgpack = || {
+            all()
+                .queue_with("stdin -> p", as_(Format::Msgpack))
+                .queue_with("p -> stdout", as_(Format::Msgpack))
+        };
+        refused(msgpack(), "mpflow::format_unsupported", "cannot carry `msgpack`");
+        let plan = msgpack().queue("p.failed -> stdout").planned_for(Ends::Program).unwrap().plan;
+        let formats: Vec<Format> = plan.queues.iter().map(|queue| queue.format).collect();
+        assert_eq!(formats[..3], [Format::Msgpack, Format::Msgpack, Format::Json]);
+        // What it sends it codes once.
+        let two = all().queue_with("stdin -> p", as_(Format::Msgpack)).queue("stdin -> c");
+        let problems = two.planned_for(Ends::Program).unwrap_err();
+        assert_eq!(problems[0].code, "mpflow::format_conflict");
+        let pickle = all().queue_with("p -> stdout", as_(Format::Pickle));
+        assert!(pickle.planned_for(Ends::Program).unwrap_err()[0].message.contains("a Rust program"));
+        // What is not said does not depend on it: one document means one thing.
+        let plan = all().queue("stdin -> r").planned_for(Ends::Program).unwrap().plan;
+        assert_eq!(plan.queues[0].format, Format::Lines);
     }
 
     #[test]

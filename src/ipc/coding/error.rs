@@ -16,6 +16,11 @@ impl CodeError {
         Self(format!("a `{name}` cannot be a record of `{format}`: {reason}"))
     }
 
+    /// Records that were announced and are not there.
+    pub(crate) fn torn(format: Format, records: u64) -> Self {
+        Self(format!("{records} records of `{format}` are not in the block that was to hold them"))
+    }
+
     pub(super) fn undecodable<T>(format: Format, body: &[u8], reason: String) -> Self {
         let name = std::any::type_name::<T>();
         let shown = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]);

@@ -9,6 +9,7 @@
 //! [`encode`] writes the body of one record and [`Packer`] gathers bodies to blocks; [`bodies`] finds them again and
 //! [`decode`] reads one. `pickle` is Python's alone.
 
+mod bodies;
 mod error;
 mod msgpack;
 mod pack;
@@ -18,8 +19,11 @@ mod text_read;
 use serde::Serialize;
 use serde::de::Deserialize;
 
+pub(crate) use bodies::Bodies;
+#[cfg(test)]
+pub(crate) use bodies::bodies;
 pub use error::CodeError;
-pub(crate) use pack::{Packer, bodies};
+pub(crate) use pack::Packer;
 
 use crate::model::Format;
 
@@ -75,7 +79,7 @@ mod tests {
     const ALL: [Format; 5] = [Format::Lines, Format::Nul, Format::Frames, Format::Json, Format::Msgpack];
 
     fn through<T: Serialize + DeserializeOwned>(format: Format, values: &[T]) -> Vec<T> {
-        let mut packer = Packer::new(format);
+        let mut packer = Packer::new(format, u64::MAX);
         for value in values {
             let mut body = Vec::new();
             encode(format, value, &mut body).unwrap();

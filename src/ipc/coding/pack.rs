@@ -1,10 +1,10 @@
-//! Bodies of records into blocks, and out of them.
+//! Bodies of records into blocks.
 
 use bytes::Bytes;
 
 use super::msgpack;
 use crate::ipc::framing::LENGTH_BYTES;
-use crate::ipc::{Block, CHUNK_HEADER_BYTES, ChunkHeader, Framing};
+use crate::ipc::{Block, CHUNK_HEADER_BYTES, Framing};
 use crate::model::Format;
 
 /// Gathers records to blocks.
@@ -12,15 +12,33 @@ use crate::model::Format;
 pub(crate) struct Packer {
     framing: Framing,
     bytes: Vec<u8>,
-    records: u32,
+    records: u64,
+    /// Of a format whose records are coded together: where the chunk begins that is being gathered, its records, and
+    /// how many it may have.
+    chunk: usize,
+    chunk_records: u32,
+    most_in_chunk: u32,
 }
 
 /// Where the first element of a chunk lies that has no segments.
 const ELEMENTS_AT: usize = CHUNK_HEADER_BYTES + msgpack::ARRAY_HEADER_BYTES;
 
+/// A chunk has at most so many records, and as many bytes as fit beside one record: a worker that is to have fewer gets
+/// a copy of it all, and must pass over the others.
+const MOST_IN_CHUNK: u32 = 1024;
+const CHUNK_BYTES: usize = 64 << 10;
+
 impl Packer {
-    pub(crate) fn new(format: Format) -> Self {
-        Self { framing: Framing::of(format), bytes: Vec::new(), records: 0 }
+    /// For queues that hold so many records.
+    pub(crate) fn new(format: Format, capacity: u64) -> Self {
+        Self {
+            framing: Framing::of(format),
+            bytes: Vec::new(),
+            records: 0,
+            chunk: 0,
+            chunk_records: 0,
+            most_in_chunk: u32::try_from(capacity).map_or(MOST_IN_CHUNK, |most| most.clamp(1, MOST_IN_CHUNK)),
+        }
     }
 
     /// Adds a record by its body.
@@ -41,10 +59,16 @@ impl Packer {
                 self.bytes.extend_from_slice(body);
             }
             Framing::Chunks => {
-                if self.bytes.is_empty() {
-                    // Both headers are known at the end.
-                    self.bytes.resize(ELEMENTS_AT, 0);
+                let is_full = self.chunk_records == self.most_in_chunk
+                    || self.bytes.len() - self.chunk + body.len() > CHUNK_BYTES;
+                if is_full {
+                    self.end_chunk();
                 }
+                if self.chunk_records == 0 {
+                    // Both headers are known at the end.
+                    self.bytes.resize(self.chunk + ELEMENTS_AT, 0);
+                }
+                self.chunk_records += 1;
                 self.bytes.extend_from_slice(body);
             }
         }
@@ -57,84 +81,40 @@ impl Packer {
 
     /// Records gathered.
     pub(crate) fn records(&self) -> u64 {
-        self.records.into()
+        self.records
     }
 
-    /// All that was gathered, as one block: of a format whose records are coded together, one chunk.
+    /// All that was gathered, as one block.
     pub(crate) fn take(&mut self) -> Block {
-        let records = std::mem::take(&mut self.records);
-        let mut bytes = std::mem::take(&mut self.bytes);
-        if records == 0 {
-            return Block::default();
-        }
-        if self.framing == Framing::Chunks {
-            let counted = u32::try_from(bytes.len() - LENGTH_BYTES).expect("blocks are far below 4 GiB");
-            bytes[..4].copy_from_slice(&counted.to_le_bytes());
-            bytes[8..12].copy_from_slice(&records.to_le_bytes());
-            bytes[CHUNK_HEADER_BYTES..ELEMENTS_AT].copy_from_slice(&msgpack::array_header(records));
-        }
-        Block::new(Bytes::from(bytes), records.into())
-    }
-}
-
-/// The bodies of the records of a block. A chunk that does not hold what it says ends them: the engine has looked at its
-/// counts, and only whoever wrote it could have filled it with something else.
-pub(crate) fn bodies(format: Format, block: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let framing = Framing::of(format);
-    framing.records(block).flat_map(move |place| {
-        let plain = (framing != Framing::Chunks).then(|| framing.body(place));
-        plain
-            .into_iter()
-            .chain((framing == Framing::Chunks).then(|| Elements::of(place)).into_iter().flatten())
-    })
-}
-
-/// The records of one chunk.
-struct Elements<'a> {
-    rest: &'a [u8],
-    left: u32,
-}
-
-impl<'a> Elements<'a> {
-    fn of(chunk: &'a [u8]) -> Self {
-        Self::find(chunk).unwrap_or(Self { rest: &[], left: 0 })
+        self.end_chunk();
+        self.chunk = 0;
+        // The next block is likely to be as long, but after a single large record.
+        let next = Vec::with_capacity(self.bytes.len().min(CHUNK_BYTES * 4));
+        let bytes = std::mem::replace(&mut self.bytes, next);
+        Block::new(Bytes::from(bytes), std::mem::take(&mut self.records))
     }
 
-    fn find(chunk: &'a [u8]) -> Option<Self> {
-        let header = ChunkHeader::read(chunk)?;
-        let body = chunk.get(CHUNK_HEADER_BYTES..)?;
-        let (start, elements) = msgpack::array(body)?;
-        let mut found = Self { rest: body.get(start..)?, left: header.skip };
-        // Those before its own were given to others.
-        if header.skip.checked_add(header.records)? > elements
-            || found.by_ref().count() != header.skip as usize
-        {
-            return None;
+    fn end_chunk(&mut self) {
+        let records = std::mem::take(&mut self.chunk_records);
+        if records > 0 {
+            let chunk = &mut self.bytes[self.chunk..];
+            let counted = u32::try_from(chunk.len() - LENGTH_BYTES).expect("records are far below 4 GiB");
+            chunk[..4].copy_from_slice(&counted.to_le_bytes());
+            chunk[8..12].copy_from_slice(&records.to_le_bytes());
+            chunk[CHUNK_HEADER_BYTES..ELEMENTS_AT].copy_from_slice(&msgpack::array_header(records));
+            self.chunk = self.bytes.len();
         }
-        found.left = header.records;
-        Some(found)
-    }
-}
-
-impl<'a> Iterator for Elements<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        self.left = self.left.checked_sub(1)?;
-        let (element, rest) = self.rest.split_at_checked(msgpack::value_bytes(self.rest)?)?;
-        self.rest = rest;
-        Some(element)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipc::check_chunks;
+    use crate::ipc::{bodies, check_chunks};
 
     #[test]
     fn a_chunk_is_what_the_protocol_says_and_can_be_split() {
-        let mut packer = Packer::new(Format::Msgpack);
+        let mut packer = Packer::new(Format::Msgpack, u64::MAX);
         for number in 0..5u8 {
             packer.push(&[number]);
         }
@@ -148,10 +128,25 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_holds_few_records_gets_small_chunks() {
+        let mut packer = Packer::new(Format::Msgpack, 2);
+        (0..5u8).for_each(|number| packer.push(&[number]));
+        let block = packer.take();
+        assert!(check_chunks(&block.data).is_ok());
+        let counts: Vec<u64> =
+            Framing::Chunks.records(&block.data).map(|chunk| Framing::Chunks.count_in(chunk)).collect();
+        assert_eq!((counts, block.records), (vec![2, 2, 1], 5));
+        assert_eq!(
+            bodies(Format::Msgpack, &block.data).flatten().copied().collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4]
+        );
+    }
+
+    #[test]
     fn several_chunks_of_a_block_follow_one_another() {
         let mut data = Vec::new();
         for numbers in [[1u8, 2], [3, 4]] {
-            let mut packer = Packer::new(Format::Msgpack);
+            let mut packer = Packer::new(Format::Msgpack, u64::MAX);
             numbers.iter().for_each(|&number| packer.push(&[number]));
             data.extend_from_slice(&packer.take().data);
         }

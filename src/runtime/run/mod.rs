@@ -72,6 +72,7 @@ use recipe::{Recipe, RunNames};
 use segments::Segments;
 use servers::Servers;
 use shared::SharedSide;
+pub(crate) use stdio::{Ends, InEnd, OutEnd};
 use stdio::{Stdin, Stdout};
 use tell::Events;
 use time::RunClock;
@@ -237,6 +238,7 @@ impl RunLoop {
         (asks, control): (Sender<Control>, Receiver<Control>),
         wake: Arc<EventFd>,
         events: Sender<Event>,
+        ends: Ends,
     ) -> io::Result<Self> {
         let broker = Broker::new(&plan);
         let poller = Poller::new()?;
@@ -295,7 +297,7 @@ impl RunLoop {
             asked_to_end: None,
             plan: Arc::new(plan),
         };
-        run.open_standard()?;
+        run.open_standard(ends)?;
         run.names.shared = run.open_shared()?;
         Ok(run)
     }

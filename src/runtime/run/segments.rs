@@ -6,11 +6,14 @@
 //! long as a block of the engine's names it, or a worker was given it and has not said that it is done.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::RunLoop;
-use crate::ipc::{Block, Breach, Framing, Pins, Released, Say, rename_segments, segments_of};
+use crate::ipc::{
+    Block, Breach, ChunkHeader, Framing, Pins, Released, Say, rename_segments, segments_of, with_body,
+};
 use crate::runtime::supervisor::Worker;
 use crate::sys::descriptor;
 
@@ -124,6 +127,24 @@ impl Segments {
             }
         }
         sent
+    }
+
+    /// The same records with their bodies in the block itself, for a reader that maps no segments.
+    fn bring_home(&self, block: Block) -> io::Result<Block> {
+        let mut whole = Vec::new();
+        for chunk in Framing::Chunks.records(&block.data) {
+            let header = ChunkHeader::read(chunk);
+            match segments_of(chunk).last() {
+                Some(used) if header.is_some_and(|header| header.has_body_in_segment(chunk)) => {
+                    let segment = self.by_id.get(&used.id).ok_or(io::ErrorKind::NotFound)?;
+                    let mut body = vec![0; usize::try_from(used.bytes).unwrap_or(usize::MAX)];
+                    descriptor::read_at(segment.fd.as_fd(), &mut body, 0)?;
+                    whole.extend(with_body(chunk, &body));
+                }
+                _ => whole.extend_from_slice(chunk),
+            }
+        }
+        Ok(Block::new(whole.into(), block.records))
     }
 
     /// A worker is done with these, each as often as it is listed.
@@ -250,6 +271,11 @@ impl RunLoop {
         for (say, fd) in self.segments.give(worker, &block.data) {
             self.say_with(worker, &say, Some(fd));
         }
+    }
+
+    /// Records for the program that started the run.
+    pub(super) fn without_segments(&self, block: Block) -> io::Result<Block> {
+        if block.pins.is_empty() { Ok(block) } else { self.segments.bring_home(block) }
     }
 
     /// A worker is gone, and with it all that it read and may write.

@@ -164,7 +164,7 @@ impl RunLoop {
                 edge.edge, edge.records, edge.bytes
             ));
         }
-        if self.stdout.as_ref().is_some_and(|stdout| !stdout.feed.is_idle()) {
+        if self.writes_stdout() {
             let waiting = self.broker.waiting(Consumer::Stdout, 0);
             lines.push(format!("whoever reads standard output does not: {waiting} records wait for it"));
         }
