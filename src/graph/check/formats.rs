@@ -286,7 +286,8 @@ mod tests {
                 .queue_with("stdin -> p", as_(Format::Msgpack))
                 .queue_with("p -> stdout", as_(Format::Msgpack))
         };
-        refused(msgpack(), "mpflow::format_unsupported", "cannot carry `msgpack`");
+        let problems = msgpack().planned().unwrap_err();
+        assert!(problems.iter().all(|problem| problem.code == "mpflow::format_unsupported"), "{problems:#?}");
         let plan = msgpack().queue("p.failed -> stdout").planned_for(Ends::Program).unwrap().plan;
         let formats: Vec<Format> = plan.queues.iter().map(|queue| queue.format).collect();
         assert_eq!(formats[..3], [Format::Msgpack, Format::Msgpack, Format::Json]);
