@@ -36,6 +36,11 @@ impl Messages {
         Self { look, verbosity, name_width: 0, failed_records: HashMap::new() }
     }
 
+    /// Whether no event of this kind ever has a line: nobody need be woken for it, and these are the many.
+    pub fn is_silent(kind: &EventKind) -> bool {
+        matches!(kind, EventKind::WorkerStarted { .. } | EventKind::WorkerEnded { .. })
+    }
+
     /// The line for an event, without its end, or nothing for one that needs no line.
     pub fn line(&mut self, event: &Event) -> Option<String> {
         match &event.kind {
@@ -106,7 +111,7 @@ impl Messages {
                 (Colour::Red, format!("stage `{stage}` failed: {reason}"))
             }
             EventKind::LauncherLost { reason } => (Colour::Red, reason.clone()),
-            // A worker's end needs no line of its own: a bad one is followed by what comes of it.
+            // A worker's end needs no line of its own: a bad one is followed by what comes of it ([`Self::is_silent`]).
             _ => return None,
         };
         let prefix = self.look.paint(Colour::Bold, "mpflow:");
@@ -194,6 +199,22 @@ mod tests {
         let mut quiet = Messages::new(Look::PLAIN, Verbosity::Quiet);
         assert_eq!(quiet.line(&restart), None);
         assert_eq!(quiet.line(&held), Some(lines[1].clone()));
+    }
+
+    #[test]
+    fn what_is_silent_has_no_line() {
+        let pid = 42;
+        let exit =
+            crate::report::ExitReport::new(crate::model::Exit::from_code(1), crate::model::Usage::default());
+        let silent = [
+            EventKind::WorkerStarted { worker: worker(), pid },
+            EventKind::WorkerEnded { worker: worker(), pid, exit, success: false },
+        ];
+        for kind in silent {
+            assert!(Messages::is_silent(&kind));
+            assert_eq!(Messages::new(Look::PLAIN, Verbosity::Normal).line(&event(kind)), None);
+        }
+        assert!(!Messages::is_silent(&bad_record().kind));
     }
 
     #[test]

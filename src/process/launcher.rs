@@ -108,6 +108,8 @@ struct Worker {
     id: u64,
     /// The leader has ended and is reaped; others of its group live on.
     leader_ended: bool,
+    /// A brief one; the engine does not know yet that it runs.
+    is_unsaid: bool,
 }
 
 struct Server {
@@ -129,12 +131,14 @@ struct Server {
     answers: Vec<u8>,
     /// Among the answers is one that is waited for.
     is_urgent: bool,
+    /// Brief processes of which the engine does not know yet that they run, and since when they do.
+    unsaid: VecDeque<(Instant, i32)>,
     buffer: Vec<u8>,
 }
 
-/// How long, in milliseconds, the news that a process runs waits for the news that it has ended, where the engine
-/// has no use for the first alone.
-const PATIENCE_MS: u8 = 5;
+/// How long the news that a process runs waits for the news that it has ended, where the engine has no use for the
+/// first alone.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// A process that has ended and was no worker.
 struct Stranger {
@@ -163,6 +167,7 @@ impl Server {
             look_interval: FIRST_LOOK,
             answers: Vec::new(),
             is_urgent: false,
+            unsaid: VecDeque::new(),
             buffer: vec![0; MAX_MESSAGE_BYTES],
         })
     }
@@ -174,7 +179,7 @@ impl Server {
                 PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            let Ok(count) = poll(&mut polled, self.patience()) else { continue };
+            let Ok(_) = poll(&mut polled, self.patience()) else { continue };
             let [asked, ended] = polled.map(|fd| fd.any().unwrap_or(true));
             if self.look_again_at.is_some_and(|at| at <= Instant::now()) {
                 self.look_at_lingering();
@@ -188,7 +193,8 @@ impl Server {
             if asked && !self.receive() {
                 return;
             }
-            if (self.is_urgent || count == 0) && !self.flush() {
+            self.say_what_lasts();
+            if self.is_urgent && !self.flush() {
                 return;
             }
         }
@@ -264,15 +270,37 @@ impl Server {
         let id = decoded.id;
         match spawn::spawn(&program) {
             Ok(pid) => {
-                self.workers.insert(pid, Worker { id, leader_ended: false });
+                let is_unsaid = decoded.is_brief;
+                self.workers.insert(pid, Worker { id, leader_ended: false, is_unsaid });
                 self.groups.insert(id, pid);
-                Answer::Started { id, pid }.write(&mut self.answers);
-                self.is_urgent |= !decoded.is_brief;
+                match is_unsaid {
+                    true => self.unsaid.push_back((Instant::now(), pid)),
+                    false => self.tell_started(id, pid),
+                }
             }
             Err((step, errno)) => {
                 let failure = StartFailure { step, errno };
                 Answer::StartFailed { id, failure }.write(&mut self.answers);
                 self.is_urgent = true;
+            }
+        }
+    }
+
+    fn tell_started(&mut self, id: u64, pid: i32) {
+        Answer::Started { id, pid }.write(&mut self.answers);
+        self.is_urgent = true;
+    }
+
+    /// Says of brief processes that run for too long to be such that they run.
+    fn say_what_lasts(&mut self) {
+        while let Some(&(since, pid)) = self.unsaid.front()
+            && (since.elapsed() >= PATIENCE || !self.workers.get(&pid).is_some_and(|worker| worker.is_unsaid))
+        {
+            self.unsaid.pop_front();
+            if let Some(worker) = self.workers.get_mut(&pid).filter(|worker| worker.is_unsaid) {
+                worker.is_unsaid = false;
+                let id = worker.id;
+                self.tell_started(id, pid);
             }
         }
     }
@@ -289,7 +317,7 @@ impl Server {
             let failure = StartFailure { step: Step::Adopt, errno: nix::libc::ESRCH };
             return Answer::StartFailed { id, failure }.write(&mut self.answers);
         }
-        self.workers.insert(pid, Worker { id, leader_ended: ended.is_some() });
+        self.workers.insert(pid, Worker { id, leader_ended: ended.is_some(), is_unsaid: false });
         self.groups.insert(id, pid);
         Answer::Started { id, pid }.write(&mut self.answers);
         if let Some(Stranger { exit, usage, .. }) = ended {
@@ -325,6 +353,9 @@ impl Server {
                 Some(worker) => {
                     worker.leader_ended = true;
                     let id = worker.id;
+                    if std::mem::take(&mut worker.is_unsaid) {
+                        Answer::Started { id, pid }.write(&mut self.answers);
+                    }
                     Answer::Exited { id, exit, usage }.write(&mut self.answers);
                     self.is_urgent = true;
                     if !self.end_if_empty(pid) {
@@ -355,10 +386,10 @@ impl Server {
 
     /// How long nothing has to be done though nothing happens.
     fn patience(&self) -> PollTimeout {
-        let unsent = (!self.answers.is_empty()).then_some(Duration::from_millis(PATIENCE_MS.into()));
-        let look = self.look_again_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let unsaid = self.unsaid.front().map(|&(since, _)| since + PATIENCE);
+        let due = [unsaid, self.look_again_at].into_iter().flatten().min();
         // Up to the next millisecond: to wake too early would only mean to wait again.
-        let wait = [unsent, look].into_iter().flatten().min().map(|wait| wait.as_micros().div_ceil(1000));
+        let wait = due.map(|at| at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000));
         wait.map_or(PollTimeout::NONE, |wait| PollTimeout::from(u16::try_from(wait).unwrap_or(u16::MAX)))
     }
 

@@ -83,6 +83,9 @@ impl Console {
 
     /// Shows an event, or counts it as missed where too many wait already.
     pub(super) fn event(&mut self, event: &Event) {
+        if Messages::is_silent(&event.kind) {
+            return;
+        }
         if self.sender.len() >= MOST_WAITING {
             self.missed += event.kind.count();
             return;

@@ -15,7 +15,7 @@ impl RunLoop {
     }
 
     pub(super) fn hear_launcher(&mut self) {
-        let mut told = Vec::new();
+        let (mut told, mut started) = (Vec::new(), Vec::new());
         self.ask_launcher();
         self.launcher.receive(&mut told);
         self.moved();
@@ -50,14 +50,23 @@ impl RunLoop {
                     self.inputs.push_back(Input::Started { worker, pid });
                     self.settle();
                     self.worker_runs(worker);
+                    started.push(worker);
                 }
                 Some(Input::StartFailed { worker, error, is_passing }) => {
                     self.start_failed(worker, &error, is_passing);
                     self.inputs.push_back(Input::StartFailed { worker, error, is_passing });
                 }
+                Some(Input::GroupEnded { worker }) => {
+                    self.inputs.push_back(Input::GroupEnded { worker });
+                    self.read_unwatched(worker);
+                }
                 Some(input) => self.inputs.push_back(input),
                 None => {}
             }
+        }
+        // They run, and nothing was said of their end: so they are not brief.
+        for worker in started {
+            self.watch_outputs(worker);
         }
     }
 

@@ -45,6 +45,10 @@ impl Held {
         Ok(())
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// All of it, as few blocks.
     pub(super) fn take(self, framing: Framing) -> io::Result<Vec<Block>> {
         match self.file {

@@ -8,7 +8,7 @@ use super::answers::shown_value;
 use super::feed::Feed;
 use super::held::{self, Held};
 use super::read::cut;
-use super::worker::{Exchange, Idleness};
+use super::worker::{Exchange, Idleness, NEARLY_FULL_BYTES};
 use crate::event::EventKind;
 use crate::ipc::{Block, Framing, records_header};
 use crate::model::{Exit, Mode, OnError};
@@ -330,6 +330,7 @@ impl RunLoop {
         results: Vec<(usize, Held)>,
     ) {
         let Worker { stage, rank, .. } = worker;
+        self.is_brief[stage] = results.iter().all(|(_, held)| held.bytes() < NEARLY_FULL_BYTES);
         if self.abandoned[stage] {
             return;
         }

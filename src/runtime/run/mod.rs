@@ -201,6 +201,8 @@ pub(crate) struct RunLoop {
     work_done: Vec<bool>,
     /// By stage: since when records wait that are too few for a batch.
     batch_since: Vec<Option<Instant>>,
+    /// By stage: its processes are likely to end soon, and to leave no more behind than a pipe holds.
+    is_brief: Vec<bool>,
     /// Workers that have closed an end too early, and by when they have ended if they are about to: the input of a
     /// `map` worker, or what a function worker must keep.
     closed_early: Vec<(Worker, Instant, Option<&'static str>)>,
@@ -282,6 +284,7 @@ impl RunLoop {
             abandoned: vec![false; stages],
             work_done: vec![false; stages],
             batch_since: vec![None; stages],
+            is_brief: plan.stages.iter().map(|stage| stage.stage.mode == Mode::Each).collect(),
             closed_early: Vec::new(),
             faults: HashMap::new(),
             has_moved: true,

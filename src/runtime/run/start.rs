@@ -136,6 +136,7 @@ impl RunLoop {
             closed_feeds: Vec::new(),
             taps: self.plan.stages[stage].outputs.iter().map(|_| None).collect(),
             log: None,
+            is_unwatched: self.is_brief[stage],
             is_function: self.is_function(stage),
             went: false,
             has_breached: false,
@@ -317,7 +318,9 @@ impl RunLoop {
             }
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let token = self.tokens.add(Target::Tap { stage, rank, port });
-            self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
+            if !io.is_unwatched {
+                self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
+            }
             let cutter = Cutter::new(Framing::of(format), max_record);
             io.taps[port] = Some(Tap::new(ours, token, cutter, Some(producer), format));
         }
@@ -325,7 +328,9 @@ impl RunLoop {
             let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let token = self.tokens.add(Target::Log { stage, rank });
-            self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
+            if !io.is_unwatched {
+                self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
+            }
             io.log = Some(Log { fd: ours, token, line: Vec::new() });
             if self.is_function(stage) {
                 // What it prints is no data.

@@ -33,7 +33,7 @@ pub(super) struct Tap {
 }
 
 /// A read of this much means that the pipe was full, or nearly: its writer is faster than its size allows.
-const NEARLY_FULL_BYTES: usize = 48 << 10;
+pub(super) const NEARLY_FULL_BYTES: usize = 48 << 10;
 
 impl Tap {
     pub(super) fn new(
@@ -137,6 +137,8 @@ pub(super) struct WorkerIo {
     /// By the position of the output port.
     pub(super) taps: Vec<Option<Tap>>,
     pub(super) log: Option<Log>,
+    /// Its outputs are looked at when it has ended, or when it turns out not to be brief.
+    pub(super) is_unwatched: bool,
     /// It speaks the worker protocol.
     pub(super) is_function: bool,
     /// Of a function worker: it was told that records may flow.
