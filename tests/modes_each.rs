@@ -46,6 +46,29 @@ fn the_worker_slot_is_one_of_the_pool() {
     assert!(run.text().lines().all(|slot| ["1", "2", "3"].contains(&slot)), "{}", run.text());
 }
 
+#[test]
+fn a_record_does_not_wait_behind_a_slow_one_while_another_slot_is_free() {
+    // Brief processes, so that the next are made ready behind them; and now and then one that ends only when the
+    // record after it is done. Far apart, since while it is not known to be slow some overtake that record.
+    let command =
+        "n={}; case $n in wait*) until [ -e $n ]; do sleep 0.01; done;; go*) : > wait${n#go};; esac";
+    let record = |number| match number % 100 {
+        30 => format!("wait{}\n", number / 100),
+        31 => format!("go{}\n", number / 100),
+        _ => "brief\n".to_owned(),
+    };
+    let records: String = (0..400).map(record).collect();
+    each(&format!("command: '{command}', pool: 2"), "lines").stdin(records).run().succeeded();
+}
+
+#[test]
+fn the_process_after_one_that_fails_is_not_started() {
+    let command = "echo {} >> ran; [ {} != 40 ]";
+    let stage = format!("command: '{command}', pool: 1, on_error: fail, retry: {{attempts: 1}}");
+    let run = each(&stage, "lines").stdin(numbers(100)).run().ended(1);
+    assert_eq!(std::fs::read_to_string(run.path("ran")).unwrap(), numbers(40));
+}
+
 const NASTY: [&str; 18] = [
     "plain",
     "two words",

@@ -220,7 +220,8 @@ fn leased_by_map(record: u64) -> u64 {
 }
 
 fn leased_by_each(plan: &Plan, stage: &StagePlan, record: u64) -> u64 {
-    let Some(batch) = &stage.stage.batch else { return block(record) };
+    // A process is started for one, and for another its successor may be.
+    let Some(batch) = &stage.stage.batch else { return block(record).saturating_mul(2) };
     let waiting =
         stage.inputs[0].queues.iter().map(|&queue| plan.queues[queue].options.capacity_bytes).sum::<u64>();
     let most = batch.bytes.unwrap_or(u64::MAX).min(waiting).max(record);

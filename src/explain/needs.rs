@@ -3,7 +3,7 @@
 use crate::explanation::{Machine, Memory, Need, NeedPart, Resource};
 use crate::graph::{Plan, StagePlan};
 use crate::model::{Body, Mode, ProbeKind, Redirect};
-use crate::runtime::run::{LARGEST_PIPE, ONE_PAGE};
+use crate::runtime::run::{LARGEST_PIPE, MOST_SUCCESSORS, ONE_PAGE, may_have_successors};
 
 /// Descriptors that a run needs besides those of its workers: standard ones, epoll, the launcher's socket, files of
 /// the program around it.
@@ -80,12 +80,22 @@ fn is_function(stage: &StagePlan) -> bool {
     !matches!(stage.stage.body, Body::Command(_))
 }
 
+/// The engine's own ends of the streams of processes that wait to take the place of others.
+fn ends_of_successors(plan: &Plan) -> u64 {
+    let stages = (0..plan.stages.len()).filter(|&stage| may_have_successors(plan, stage));
+    let ends = stages.map(|stage| {
+        let stage = &plan.stages[stage];
+        stage.stage.pool.max.min(MOST_SUCCESSORS) as u64 * ends_of_a_worker(stage)
+    });
+    ends.fold(0, u64::saturating_add)
+}
+
 /// Descriptors of the engine. Files that hold long results of `each` stages are not counted: they are for a moment,
 /// and not every result is long.
 pub(crate) fn descriptors(plan: &Plan, machine: &Machine) -> Need {
     // A worker that uses shared objects has a connection; threads and commands that have more are its own affair.
     let (own, connections) = if plan.shared.is_empty() { (0, 0) } else { (SHARED_DESCRIPTORS, 1) };
-    let mut parts = vec![NeedPart::own(BASE_DESCRIPTORS + own)];
+    let mut parts = vec![NeedPart::own(BASE_DESCRIPTORS + own + ends_of_successors(plan))];
     parts.extend(by_worker(plan, |stage| ends_of_a_worker(stage) + connections));
     // Both ends of a pipe edge wait in the engine until both of its workers have started.
     parts.extend(plan.pipes.iter().map(|pipe| NeedPart {

@@ -12,7 +12,9 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use super::launcher::LAUNCHER_NAME;
-use super::protocol::{ADOPT, Answer, MAX_MESSAGE_BYTES, SIGNAL, START_IN_FILE, StartFailure, StartRequest};
+use super::protocol::{
+    ADOPT, Answer, MAX_MESSAGE_BYTES, REVOKE, SIGNAL, START_IN_FILE, StartFailure, StartRequest,
+};
 use crate::model::{Exit, Signal, Usage};
 use crate::sys::message::{self, Received};
 
@@ -27,6 +29,11 @@ pub(crate) enum Notification {
     Exited { id: u64, exit: Exit, usage: Usage },
     /// Its whole group has ended.
     GroupEnded { id: u64 },
+    /// The one whose place it was to take has ended, and it is being started.
+    Succeeds { id: u64 },
+    /// It was to take another's place, and is not started: that one did not end well, or takes long, or was gone already,
+    /// or it was asked for.
+    Revoked { id: u64 },
     /// The launcher is gone. The kernel has killed the workers with it, and its guardian the rest, unless that was killed
     /// as well.
     Lost,
@@ -112,6 +119,14 @@ impl Launcher {
         self.send(Unsent { bytes, descriptors: Vec::new() })
     }
 
+    /// Asks that a process which waits for another's place is not started. It is told that it was revoked; or that
+    /// it was started, which crossed this.
+    pub(crate) fn request_revoke(&mut self, id: u64) -> io::Result<()> {
+        let mut bytes = vec![REVOKE];
+        bytes.extend_from_slice(&id.to_le_bytes());
+        self.send(Unsent { bytes, descriptors: Vec::new() })
+    }
+
     /// Asks it to take a process for this worker that a fork server has made, and left to it. Answered like a start.
     pub(crate) fn request_adoption(&mut self, id: u64, pid: i32) -> io::Result<()> {
         let mut bytes = vec![ADOPT];
@@ -172,6 +187,8 @@ impl Launcher {
                         Answer::StartFailed { id, failure } => Notification::StartFailed { id, failure },
                         Answer::Exited { id, exit, usage } => Notification::Exited { id, exit, usage },
                         Answer::GroupEnded { id } => Notification::GroupEnded { id },
+                        Answer::Succeeds { id } => Notification::Succeeds { id },
+                        Answer::Revoked { id } => Notification::Revoked { id },
                     }));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use super::family::parent_of;
 use super::guardian;
 use super::protocol::{
-    ADOPT, ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, Reader, SIGNAL, START, START_IN_FILE,
+    ADOPT, ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, REVOKE, Reader, SIGNAL, START, START_IN_FILE,
     StartFailure,
 };
 use super::sweep::kill_descendants;
@@ -110,6 +110,17 @@ struct Worker {
     leader_ended: bool,
     /// A brief one; the engine does not know yet that it runs.
     is_unsaid: bool,
+    /// It exited with 0.
+    is_success: bool,
+    successor: Option<Successor>,
+}
+
+/// A process that is to be started in the place of another when that has ended well: at once, without a way to the
+/// engine and back in between.
+struct Successor {
+    id: u64,
+    request: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
 }
 
 struct Server {
@@ -136,9 +147,9 @@ struct Server {
     buffer: Vec<u8>,
 }
 
-/// How long the news that a process runs waits for the news that it has ended, where the engine has no use for the
-/// first alone.
-const PATIENCE: Duration = Duration::from_millis(5);
+/// A process is brief that takes less. For so long, the news that it runs waits for the news that it has ended, where
+/// the engine has no use for the first alone, and so long the start of another may wait for its end.
+pub(crate) const BRIEF: Duration = Duration::from_millis(5);
 
 /// A process that has ended and was no worker.
 struct Stranger {
@@ -226,16 +237,17 @@ impl Server {
     fn serve(&mut self, request: &[u8], mut descriptors: Vec<OwnedFd>, is_cut: bool) {
         match request.first() {
             Some(&(START | START_IN_FILE)) if is_cut => self.not_started(&request[1..], libc::EMFILE),
-            Some(&START) => self.start(request, &descriptors),
+            Some(&START) => self.start_in_turn(request, descriptors),
             Some(&START_IN_FILE) => {
                 let mut whole = Vec::new();
                 let file = descriptors.pop().map(File::from);
                 match file.map(|mut file| file.read_to_end(&mut whole)) {
-                    Some(Ok(_)) => self.start(&whole, &descriptors),
+                    Some(Ok(_)) => self.start_in_turn(&whole, descriptors),
                     Some(Err(_)) | None => self.not_started(&request[1..], libc::ENOMEM),
                 }
             }
             Some(&SIGNAL) => self.signal(&request[1..]),
+            Some(&REVOKE) => self.revoke(&request[1..]),
             Some(&ADOPT) => self.adopt(&request[1..]),
             _ => {}
         }
@@ -249,8 +261,35 @@ impl Server {
         self.is_urgent = true;
     }
 
-    fn start(&mut self, request: &[u8], descriptors: &[OwnedFd]) {
+    /// Starts a process, or keeps the request until the one whose place it is to take has ended.
+    fn start_in_turn(&mut self, request: &[u8], descriptors: Vec<OwnedFd>) {
         let Some(decoded) = Decoded::read(request) else { return };
+        let Some(after) = decoded.after else { return self.start(&decoded, &descriptors) };
+        let before = self.groups.get(&after).and_then(|group| self.workers.get_mut(group));
+        match before.filter(|before| before.is_unsaid && before.successor.is_none()) {
+            Some(before) => {
+                let request = request.to_vec();
+                before.successor = Some(Successor { id: decoded.id, request, descriptors });
+            }
+            None => self.tell_revoked(decoded.id),
+        }
+    }
+
+    fn revoke(&mut self, request: &[u8]) {
+        let Some(id) = (Reader { bytes: request }).u64() else { return };
+        let waits = |worker: &&mut Worker| worker.successor.as_ref().is_some_and(|next| next.id == id);
+        if let Some(worker) = self.workers.values_mut().find(waits) {
+            worker.successor = None;
+            self.tell_revoked(id);
+        }
+    }
+
+    fn tell_revoked(&mut self, id: u64) {
+        Answer::Revoked { id }.write(&mut self.answers);
+        self.is_urgent = true;
+    }
+
+    fn start(&mut self, decoded: &Decoded<'_>, descriptors: &[OwnedFd]) {
         let mut placed: Vec<(RawFd, RawFd)> = (0..3)
             .filter(|standard| !decoded.targets.contains(standard))
             .map(|standard| (self.null.as_raw_fd(), standard))
@@ -271,7 +310,9 @@ impl Server {
         match spawn::spawn(&program) {
             Ok(pid) => {
                 let is_unsaid = decoded.is_brief;
-                self.workers.insert(pid, Worker { id, leader_ended: false, is_unsaid });
+                let worker =
+                    Worker { id, leader_ended: false, is_unsaid, is_success: false, successor: None };
+                self.workers.insert(pid, worker);
                 self.groups.insert(id, pid);
                 match is_unsaid {
                     true => self.unsaid.push_back((Instant::now(), pid)),
@@ -294,13 +335,17 @@ impl Server {
     /// Says of brief processes that run for too long to be such that they run.
     fn say_what_lasts(&mut self) {
         while let Some(&(since, pid)) = self.unsaid.front()
-            && (since.elapsed() >= PATIENCE || !self.workers.get(&pid).is_some_and(|worker| worker.is_unsaid))
+            && (since.elapsed() >= BRIEF || !self.workers.get(&pid).is_some_and(|worker| worker.is_unsaid))
         {
             self.unsaid.pop_front();
             if let Some(worker) = self.workers.get_mut(&pid).filter(|worker| worker.is_unsaid) {
                 worker.is_unsaid = false;
-                let id = worker.id;
+                let (id, next) = (worker.id, worker.successor.take());
                 self.tell_started(id, pid);
+                // No record is to wait behind it.
+                if let Some(next) = next {
+                    self.tell_revoked(next.id);
+                }
             }
         }
     }
@@ -317,7 +362,14 @@ impl Server {
             let failure = StartFailure { step: Step::Adopt, errno: nix::libc::ESRCH };
             return Answer::StartFailed { id, failure }.write(&mut self.answers);
         }
-        self.workers.insert(pid, Worker { id, leader_ended: ended.is_some(), is_unsaid: false });
+        let worker = Worker {
+            id,
+            leader_ended: ended.is_some(),
+            is_unsaid: false,
+            is_success: false,
+            successor: None,
+        };
+        self.workers.insert(pid, worker);
         self.groups.insert(id, pid);
         Answer::Started { id, pid }.write(&mut self.answers);
         if let Some(Stranger { exit, usage, .. }) = ended {
@@ -352,6 +404,7 @@ impl Server {
             match self.workers.get_mut(&pid) {
                 Some(worker) => {
                     worker.leader_ended = true;
+                    worker.is_success = ended.code == 0;
                     let id = worker.id;
                     if std::mem::take(&mut worker.is_unsaid) {
                         Answer::Started { id, pid }.write(&mut self.answers);
@@ -386,7 +439,7 @@ impl Server {
 
     /// How long nothing has to be done though nothing happens.
     fn patience(&self) -> PollTimeout {
-        let unsaid = self.unsaid.front().map(|&(since, _)| since + PATIENCE);
+        let unsaid = self.unsaid.front().map(|&(since, _)| since + BRIEF);
         let due = [unsaid, self.look_again_at].into_iter().flatten().min();
         // Up to the next millisecond: to wake too early would only mean to wait again.
         let wait = due.map(|at| at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000));
@@ -417,6 +470,15 @@ impl Server {
             self.groups.remove(&worker.id);
             Answer::GroupEnded { id: worker.id }.write(&mut self.answers);
             self.is_urgent = true;
+            if let Some(next) = worker.successor {
+                match Decoded::read(&next.request).filter(|_| worker.is_success) {
+                    Some(decoded) => {
+                        Answer::Succeeds { id: next.id }.write(&mut self.answers);
+                        self.start(&decoded, &next.descriptors);
+                    }
+                    None => self.tell_revoked(next.id),
+                }
+            }
         }
         true
     }

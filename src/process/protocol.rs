@@ -40,6 +40,9 @@ pub(crate) struct StartRequest {
     pub(crate) cpus: Vec<usize>,
     /// It is likely to end soon, and nothing is done meanwhile: that it runs may be told later.
     pub(crate) is_brief: bool,
+    /// It takes the place of this one: it is started when that one's whole group has ended, and only if that exited
+    /// with 0 itself and was brief. Otherwise, and if that is gone already, it is revoked.
+    pub(crate) after: Option<u64>,
     /// It gets every descriptor that whoever started the engine left inheritable.
     pub(crate) inherits: bool,
 }
@@ -89,14 +92,34 @@ pub(super) const START: u8 = 1;
 pub(super) const START_IN_FILE: u8 = 2;
 pub(super) const SIGNAL: u8 = 3;
 pub(super) const ADOPT: u8 = 4;
+pub(super) const REVOKE: u8 = 5;
 
 /// What the launcher says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    Started { id: u64, pid: i32 },
-    StartFailed { id: u64, failure: StartFailure },
-    Exited { id: u64, exit: Exit, usage: Usage },
-    GroupEnded { id: u64 },
+    Started {
+        id: u64,
+        pid: i32,
+    },
+    StartFailed {
+        id: u64,
+        failure: StartFailure,
+    },
+    Exited {
+        id: u64,
+        exit: Exit,
+        usage: Usage,
+    },
+    GroupEnded {
+        id: u64,
+    },
+    /// It is being started in the place of another.
+    Succeeds {
+        id: u64,
+    },
+    Revoked {
+        id: u64,
+    },
 }
 
 /// The kinds of the news that a process has ended.
@@ -117,6 +140,8 @@ impl Answer {
                 (kind, id, exit.code(), micros, usage.peak_memory_bytes)
             }
             Self::GroupEnded { id } => (4, id, 0, 0, 0),
+            Self::Succeeds { id } => (6, id, 0, 0, 0),
+            Self::Revoked { id } => (7, id, 0, 0, 0),
         };
         to.push(kind);
         to.extend_from_slice(&u64::to_le_bytes(id));
@@ -148,7 +173,9 @@ impl Answer {
                     };
                     Self::Exited { id, exit, usage }
                 }
-                _ => Self::GroupEnded { id },
+                4 => Self::GroupEnded { id },
+                6 => Self::Succeeds { id },
+                _ => Self::Revoked { id },
             })
         })
     }
@@ -165,6 +192,8 @@ impl StartRequest {
         };
         bytes.extend_from_slice(&self.id.to_le_bytes());
         bytes.push(u8::from(self.is_brief) | u8::from(self.inherits) << 1);
+        // No process has the number 0.
+        bytes.extend_from_slice(&self.after.unwrap_or(0).to_le_bytes());
         number(&mut bytes, self.descriptors.len());
         for (_, there) in &self.descriptors {
             bytes.extend_from_slice(&there.to_le_bytes());
@@ -201,6 +230,7 @@ pub(super) struct Decoded<'a> {
     pub(super) argv: Vec<&'a CStr>,
     pub(super) env: Vec<&'a CStr>,
     pub(super) is_brief: bool,
+    pub(super) after: Option<u64>,
     pub(super) inherits: bool,
 }
 
@@ -212,6 +242,7 @@ impl<'a> Decoded<'a> {
         let id = reader.u64()?;
         let flags = reader.u8()?;
         let (is_brief, inherits) = (flags & 1 != 0, flags & 2 != 0);
+        let after = Some(reader.u64()?).filter(|&after| after != 0);
         let count = reader.u32()?;
         let targets = (0..count).map(|_| reader.i32()).collect::<Option<_>>()?;
         let count = reader.u32()?;
@@ -223,7 +254,7 @@ impl<'a> Decoded<'a> {
         let (program, cwd) = (reader.text()?, reader.text()?);
         let argv = (0..argc).map(|_| reader.text()).collect::<Option<_>>()?;
         let env = (0..envc).map(|_| reader.text()).collect::<Option<_>>()?;
-        Some(Self { id, targets, limits, nice, cpus, program, cwd, argv, env, is_brief, inherits })
+        Some(Self { id, targets, limits, nice, cpus, program, cwd, argv, env, is_brief, after, inherits })
     }
 }
 
@@ -277,11 +308,12 @@ mod tests {
             limits: vec![Limit { resource: 9, value: u64::MAX }],
             nice: Some(-5),
             cpus: vec![0, 3],
+            after: Some(6),
             ..StartRequest::default()
         };
         let bytes = request.encode();
         let read = Decoded::read(&bytes).unwrap();
-        assert_eq!((read.id, read.nice, read.cpus), (7, Some(-5), vec![0, 3]));
+        assert_eq!((read.id, read.nice, read.cpus, read.after), (7, Some(-5), vec![0, 3], Some(6)));
         assert_eq!(read.program.to_bytes(), b"/bin/echo");
         assert_eq!(read.argv.iter().map(|text| text.to_bytes().to_vec()).collect::<Vec<_>>(), request.argv);
         assert_eq!(read.limits, [(9, u64::MAX)]);
@@ -300,6 +332,8 @@ mod tests {
             Answer::Exited { id: 1, exit: Exit::Code(3), usage },
             Answer::Exited { id: 3, exit: Exit::from_code(-9), usage },
             Answer::GroupEnded { id: 1 },
+            Answer::Succeeds { id: 4 },
+            Answer::Revoked { id: 4 },
         ];
         let mut message = Vec::new();
         answers.iter().for_each(|answer| answer.write(&mut message));

@@ -112,6 +112,8 @@ pub(crate) struct Exchange {
     retry: Retry,
     /// By rank: in the order in which they were given.
     held: Vec<VecDeque<Lease>>,
+    /// By rank: for the process that takes the place of the one that is there.
+    reserved: Vec<Option<Lease>>,
     /// To be given out before anything from the queues.
     returned: VecDeque<Lease>,
     delayed: BinaryHeap<Delayed>,
@@ -126,6 +128,7 @@ impl Exchange {
         Self {
             retry,
             held: vec![VecDeque::new(); width],
+            reserved: vec![None; width],
             returned: VecDeque::new(),
             delayed: BinaryHeap::new(),
             delayed_bytes: 0,
@@ -146,7 +149,10 @@ impl Exchange {
 
     /// Whether nothing is held, returned or delayed.
     pub(crate) fn is_idle(&self) -> bool {
-        self.returned.is_empty() && self.delayed.is_empty() && self.held.iter().all(VecDeque::is_empty)
+        self.returned.is_empty()
+            && self.delayed.is_empty()
+            && self.held.iter().all(VecDeque::is_empty)
+            && self.reserved.iter().all(Option::is_none)
     }
 
     /// Whether records wait for another attempt, now or later.
@@ -229,6 +235,28 @@ impl Exchange {
     /// A worker gets it.
     pub(crate) fn hold(&mut self, rank: usize, lease: Lease) {
         self.held[rank].push_back(lease);
+    }
+
+    /// What a worker was given last is for its successor.
+    pub(crate) fn reserve_last(&mut self, rank: usize) {
+        self.reserved[rank] = self.held[rank].pop_back();
+    }
+
+    /// What is reserved for the successor of a worker.
+    pub(crate) fn reserved(&self, rank: usize) -> Option<&Lease> {
+        self.reserved[rank].as_ref()
+    }
+
+    /// The successor is there: it holds what was reserved for it.
+    pub(crate) fn succeed(&mut self, rank: usize) {
+        self.held[rank].extend(self.reserved[rank].take());
+    }
+
+    /// There will be no successor: what was reserved for it goes back to the front, uncounted.
+    pub(crate) fn give_back_reserved(&mut self, rank: usize) {
+        if let Some(lease) = self.reserved[rank].take() {
+            self.put_back(lease);
+        }
     }
 
     /// What a worker was given last is longer by these blocks: a batch.
@@ -331,7 +359,8 @@ impl Exchange {
 
     /// Everything that is not answered, for the books.
     pub(crate) fn clear(&mut self) -> Vec<Lease> {
-        let held = self.held.iter_mut().flat_map(std::mem::take);
+        let reserved = self.reserved.iter_mut().filter_map(Option::take);
+        let held = self.held.iter_mut().flat_map(std::mem::take).chain(reserved);
         self.delayed_bytes = 0;
         let delayed = std::mem::take(&mut self.delayed).into_iter().map(|delayed| *delayed.lease);
         held.chain(std::mem::take(&mut self.returned)).chain(delayed).collect()

@@ -551,6 +551,32 @@ impl Broker {
         true
     }
 
+    /// Leases one record for the process that takes the place of this worker's. `false` where there is none.
+    pub(crate) fn reserve(&mut self, stage: usize, rank: usize) -> bool {
+        let is_leased =
+            self.reserved(stage, rank).is_none() && self.lease(stage, rank, usize::MAX, 1).is_some();
+        if is_leased {
+            self.exchange_mut(stage).reserve_last(rank);
+        }
+        is_leased
+    }
+
+    /// What is reserved for the successor of a worker.
+    pub(crate) fn reserved(&self, stage: usize, rank: usize) -> Option<&Lease> {
+        self.exchange(stage).reserved(rank)
+    }
+
+    /// The successor is there, and holds what was reserved for it.
+    pub(crate) fn succeed(&mut self, stage: usize, rank: usize) {
+        self.exchange_mut(stage).succeed(rank);
+    }
+
+    /// There will be no successor: what was reserved for it is anybody's again, uncounted.
+    pub(crate) fn give_back_reserved(&mut self, stage: usize, rank: usize) {
+        self.exchange_mut(stage).give_back_reserved(rank);
+        note(&mut self.changes.consumers, Consumer::Port { stage, port: 0 });
+    }
+
     /// Whether records wait for another attempt that this worker may have.
     pub(crate) fn has_returned(&self, stage: usize, rank: usize) -> bool {
         self.exchange(stage).has_returned(|lease| self.queues[lease.queue].lane(rank) == lease.lane)

@@ -15,58 +15,66 @@ impl RunLoop {
     }
 
     pub(super) fn hear_launcher(&mut self) {
-        let (mut told, mut started) = (Vec::new(), Vec::new());
+        let mut told = Vec::new();
         self.ask_launcher();
         self.launcher.receive(&mut told);
         self.moved();
         for notification in told {
-            let notification =
-                match self.hear_of_probe(notification).and_then(|told| self.hear_of_server(told)) {
-                    Some(notification) => notification,
-                    None => continue,
-                };
-            let worker = |id| match self.ids.get(&id) {
-                Some(&Owner::Worker(worker)) => Some(worker),
-                Some(Owner::Probe(_) | Owner::Server(_)) | None => None,
-            };
-            let input = match notification {
-                Notification::Started { id, pid } => worker(id).map(|worker| Input::Started { worker, pid }),
-                Notification::StartFailed { id, failure } => worker(id).map(|worker| Input::StartFailed {
-                    worker,
-                    error: failure.to_string(),
-                    is_passing: failure.is_passing(),
-                }),
-                Notification::Exited { id, exit, usage } => {
-                    worker(id).map(|worker| Input::Exited { worker, exit, usage })
-                }
-                Notification::GroupEnded { id } => worker(id).map(|worker| Input::GroupEnded { worker }),
-                Notification::Lost => {
-                    self.launcher_is_lost();
-                    return;
-                }
-            };
-            match input {
-                Some(Input::Started { worker, pid }) => {
-                    self.inputs.push_back(Input::Started { worker, pid });
-                    self.settle();
-                    self.worker_runs(worker);
-                    started.push(worker);
-                }
-                Some(Input::StartFailed { worker, error, is_passing }) => {
-                    self.start_failed(worker, &error, is_passing);
-                    self.inputs.push_back(Input::StartFailed { worker, error, is_passing });
-                }
-                Some(Input::GroupEnded { worker }) => {
-                    self.inputs.push_back(Input::GroupEnded { worker });
-                    self.read_unwatched(worker);
-                }
-                Some(input) => self.inputs.push_back(input),
-                None => {}
-            }
+            self.hear(notification);
         }
-        // They run, and nothing was said of their end: so they are not brief.
-        for worker in started {
-            self.watch_outputs(worker);
+    }
+
+    /// The launcher has said this.
+    pub(super) fn hear(&mut self, notification: Notification) {
+        let Some(notification) = self.hear_of_probe(notification).and_then(|told| self.hear_of_server(told))
+        else {
+            return;
+        };
+        let id = match notification {
+            Notification::Started { id, .. }
+            | Notification::StartFailed { id, .. }
+            | Notification::Exited { id, .. }
+            | Notification::GroupEnded { id }
+            | Notification::Succeeds { id }
+            | Notification::Revoked { id } => id,
+            Notification::Lost => return self.launcher_is_lost(),
+        };
+        let worker = match self.ids.get(&id) {
+            Some(&Owner::Worker(worker)) => worker,
+            Some(&Owner::Successor { stage, rank }) => {
+                return self.hear_of_successor(stage, rank, notification);
+            }
+            Some(Owner::Probe(_) | Owner::Server(_)) | None => return,
+        };
+        match notification {
+            Notification::Started { pid, .. } => {
+                self.inputs.push_back(Input::Started { worker, pid });
+                self.started.push(worker);
+            }
+            Notification::StartFailed { failure, .. } => {
+                let (error, is_passing) = (failure.to_string(), failure.is_passing());
+                self.start_failed(worker, &error, is_passing);
+                self.inputs.push_back(Input::StartFailed { worker, error, is_passing });
+            }
+            Notification::Exited { exit, usage, .. } => {
+                self.inputs.push_back(Input::Exited { worker, exit, usage });
+            }
+            Notification::GroupEnded { .. } => {
+                self.inputs.push_back(Input::GroupEnded { worker });
+                self.read_unwatched(worker);
+            }
+            // Only successors do, and are.
+            Notification::Succeeds { .. } | Notification::Revoked { .. } | Notification::Lost => {}
+        }
+    }
+
+    /// Workers run, and all that was said with it is known. What was not said to have ended lasts.
+    pub(super) fn watch_started(&mut self) {
+        for worker in std::mem::take(&mut self.started) {
+            if self.io(worker).is_some_and(|io| io.is_unwatched) {
+                self.is_brief[worker.stage] = false;
+                self.watch_outputs(worker);
+            }
         }
     }
 
@@ -101,6 +109,10 @@ impl RunLoop {
 
     /// Suspends the run, or continues it: all processes, and the clock.
     fn pause(&mut self, paused: bool) {
+        if paused {
+            // One that takes the place of a process that has just ended would be met by no signal.
+            self.revoke_successors();
+        }
         let signal = if paused { Signal::TSTP } else { Signal::CONT };
         let ids: Vec<u64> = self.ids.keys().copied().collect();
         for id in ids {

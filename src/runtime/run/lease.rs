@@ -8,7 +8,7 @@ use super::answers::shown_value;
 use super::feed::Feed;
 use super::held::{self, Held};
 use super::read::cut;
-use super::worker::{Exchange, Idleness, NEARLY_FULL_BYTES};
+use super::worker::{Exchange, Idleness};
 use crate::event::EventKind;
 use crate::ipc::{Block, Framing, records_header};
 use crate::model::{Exit, Mode, OnError};
@@ -257,7 +257,10 @@ impl RunLoop {
             return;
         }
         for rank in 0..self.workers[stage].len() {
-            if !self.supervisor.stage(stage).is_free(rank) || self.is_demanded(stage, rank) {
+            if !self.supervisor.stage(stage).is_free(rank)
+                || self.is_demanded(stage, rank)
+                || self.has_successor(stage, rank)
+            {
                 continue;
             }
             let is_leased = match self.plan.stages[stage].stage.batch {
@@ -269,6 +272,7 @@ impl RunLoop {
             }
             self.inputs.push_back(Input::Demand { stage, rank });
         }
+        self.ask_for_successors(stage);
     }
 
     /// Whether a process for this slot was asked for and the supervisor has not heard yet.
@@ -330,7 +334,6 @@ impl RunLoop {
         results: Vec<(usize, Held)>,
     ) {
         let Worker { stage, rank, .. } = worker;
-        self.is_brief[stage] = results.iter().all(|(_, held)| held.bytes() < NEARLY_FULL_BYTES);
         if self.abandoned[stage] {
             return;
         }

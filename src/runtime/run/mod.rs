@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `recipe` | what a worker is started with |
 //! | `start` | its descriptors, and the request to the launcher |
+//! | `successor` | processes that take the place of others at once |
 //! | `read` | what workers write, cut and passed on |
 //! | `stdio`, `ahead` | `mpflow`'s own standard streams; a file there, read by a thread |
 //! | `feed`, `stream`, `lease` | what workers are given: blocks by demand, leased records |
@@ -46,6 +47,7 @@ mod shared;
 mod start;
 mod stdio;
 mod stream;
+mod successor;
 mod tell;
 mod time;
 mod why;
@@ -74,6 +76,8 @@ use servers::Servers;
 use shared::SharedSide;
 pub(crate) use stdio::{Ends, InEnd, OutEnd};
 use stdio::{Stdin, Stdout};
+use successor::Successor;
+pub(crate) use successor::{MOST_SUCCESSORS, may_have_successors};
 use tell::Events;
 use time::RunClock;
 pub(crate) use window::{LARGEST_PIPE, ONE_PAGE};
@@ -86,7 +90,7 @@ use crate::event::Event;
 use crate::graph::Plan;
 use crate::ipc::Buffers;
 use crate::model::Mode;
-use crate::process::Launcher;
+use crate::process::{Launcher, Notification};
 use crate::report::{Report, Snapshot};
 use crate::shared::ClientId;
 use crate::sys::descriptor;
@@ -141,6 +145,11 @@ enum Owner {
     Server(u32),
     /// One look at whether this worker is ready.
     Probe(Worker),
+    /// It takes the place of the process that is in this slot.
+    Successor {
+        stage: usize,
+        rank: usize,
+    },
 }
 
 /// The two ends of one pipe of a pipe edge, until both workers have been started with them.
@@ -173,6 +182,11 @@ pub(crate) struct RunLoop {
     buffers: Buffers,
     /// By stage and rank.
     workers: Vec<Vec<Option<WorkerIo>>>,
+    /// By stage and rank: what is to take the worker's place, and how many there are.
+    successors: Vec<Vec<Option<Successor>>>,
+    successor_count: usize,
+    /// Of which the launcher has just said that they run.
+    started: Vec<Worker>,
     recipes: Vec<Vec<Option<Arc<Recipe>>>>,
     tails: Vec<Vec<StderrTail>>,
     /// The launcher's numbers.
@@ -193,6 +207,8 @@ pub(crate) struct RunLoop {
     to_start: VecDeque<Worker>,
     /// Not yet told to the supervisor.
     inputs: VecDeque<Input>,
+    /// What the launcher has said of a successor before it was taken in.
+    overheard: VecDeque<Notification>,
     /// By stage: which worker is asked first, so that none starves.
     turns: Vec<usize>,
     /// By stage: nobody is given anything, and what comes is thrown away.
@@ -266,6 +282,9 @@ impl RunLoop {
             tokens,
             buffers: Buffers::default(),
             workers: by_worker().map(|width| (0..width).map(|_| None).collect()).collect(),
+            successors: by_worker().map(|width| (0..width).map(|_| None).collect()).collect(),
+            successor_count: 0,
+            started: Vec::new(),
             recipes: by_worker().map(|width| vec![None; width]).collect(),
             tails: by_worker().map(|width| (0..width).map(|_| StderrTail::default()).collect()).collect(),
             ids: HashMap::new(),
@@ -280,6 +299,7 @@ impl RunLoop {
             shared: None,
             to_start: VecDeque::new(),
             inputs: VecDeque::new(),
+            overheard: VecDeque::new(),
             turns: vec![0; stages],
             abandoned: vec![false; stages],
             work_done: vec![false; stages],

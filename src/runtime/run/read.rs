@@ -245,23 +245,6 @@ impl RunLoop {
         self.watch_outputs(worker);
     }
 
-    /// Watches the outputs of a process that was taken for a brief one.
-    pub(super) fn watch_outputs(&mut self, worker: Worker) {
-        let Worker { stage, rank, .. } = worker;
-        let Some(io) = self.io(worker).filter(|io| io.is_unwatched) else { return };
-        io.is_unwatched = false;
-        let io = self.workers[stage][rank].as_ref();
-        let taps =
-            io.into_iter().flat_map(|io| io.taps.iter().flatten()).map(|tap| (tap.fd.as_fd(), tap.token));
-        let log = io.and_then(|io| io.log.as_ref()).map(|log| (log.fd.as_fd(), log.token));
-        let watched =
-            taps.chain(log).try_for_each(|(fd, token)| self.poller.watch(fd, token, false).map(drop));
-        if let Err(error) = watched {
-            let reason = format!("cannot watch its output: {error}");
-            self.inputs.push_back(Input::Fault { worker, reason });
-        }
-    }
-
     /// Reads what a pipe holds, whether there is room for it or not; not more, since whoever holds the other end may
     /// write for ever. Whether that was the end.
     fn drain_tap(&mut self, stage: usize, rank: usize, port: usize) -> bool {

@@ -236,7 +236,9 @@ impl RunLoop {
             Notification::Started { id, .. }
             | Notification::StartFailed { id, .. }
             | Notification::Exited { id, .. }
-            | Notification::GroupEnded { id } => id,
+            | Notification::GroupEnded { id }
+            | Notification::Succeeds { id }
+            | Notification::Revoked { id } => id,
             Notification::Lost => return Some(notification),
         };
         let Some(&Owner::Probe(worker)) = self.ids.get(&id) else { return Some(notification) };
@@ -253,7 +255,11 @@ impl RunLoop {
                 self.ids.remove(&id);
                 self.looked(worker, Err(failure.to_string()));
             }
-            Notification::Started { .. } | Notification::GroupEnded { .. } | Notification::Lost => {}
+            Notification::Started { .. }
+            | Notification::GroupEnded { .. }
+            | Notification::Succeeds { .. }
+            | Notification::Revoked { .. }
+            | Notification::Lost => {}
         }
         None
     }

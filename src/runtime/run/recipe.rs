@@ -160,6 +160,7 @@ impl Recipe {
             nice: self.nice,
             cpus: self.cpus.clone(),
             is_brief: self.is_each,
+            after: None,
             inherits: self.inherits,
         })
     }

@@ -319,7 +319,9 @@ impl RunLoop {
             Notification::Started { id, .. }
             | Notification::StartFailed { id, .. }
             | Notification::Exited { id, .. }
-            | Notification::GroupEnded { id } => id,
+            | Notification::GroupEnded { id }
+            | Notification::Succeeds { id }
+            | Notification::Revoked { id } => id,
             Notification::Lost => return Some(notification),
         };
         let Some(&Owner::Server(number)) = self.ids.get(&id) else { return Some(notification) };
@@ -331,7 +333,10 @@ impl RunLoop {
             }
             Notification::StartFailed { failure, .. } => self.server_ended(number, &failure.to_string()),
             Notification::GroupEnded { .. } => drop(self.ids.remove(&id)),
-            Notification::Started { .. } | Notification::Lost => {}
+            Notification::Started { .. }
+            | Notification::Succeeds { .. }
+            | Notification::Revoked { .. }
+            | Notification::Lost => {}
         }
         None
     }

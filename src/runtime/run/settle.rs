@@ -76,9 +76,17 @@ impl RunLoop {
                 self.step(input);
                 continue;
             }
+            if let Some(notification) = self.overheard.pop_front() {
+                self.hear(notification);
+                continue;
+            }
             let changes = self.broker.changes();
             if changes.consumers.is_empty() && changes.producers.is_empty() && changes.unwanted.is_empty() {
-                return;
+                self.watch_started();
+                self.look_at_successors();
+                if self.inputs.is_empty() {
+                    return;
+                }
             }
             for producer in changes.unwanted {
                 self.close_unwanted(producer);
@@ -95,10 +103,17 @@ impl RunLoop {
     fn step(&mut self, input: Input) {
         let view =
             Records { broker: &self.broker, workers: &self.workers, tails: &self.tails, plan: &self.plan };
+        let started = match input {
+            Input::Started { worker, .. } => Some(worker),
+            _ => None,
+        };
         let (real, now) = self.clock.both();
         let now = if input == Input::Tick { self.heard_at } else { now };
         for action in self.supervisor.step(input, now, &view) {
             self.act(action, real);
+        }
+        if let Some(worker) = started {
+            self.worker_runs(worker);
         }
     }
 
@@ -251,7 +266,11 @@ impl RunLoop {
             Exchange::Map { last, about, .. } => {
                 self.map_ended(worker, exit, is_success, asked, last, about);
             }
-            Exchange::Each { results, .. } => self.each_ended(worker, exit, is_success, asked, results),
+            Exchange::Each { results, since } => {
+                let took = self.clock.now().saturating_duration_since(since);
+                self.took(worker.stage, took, &results);
+                self.each_ended(worker, exit, is_success, asked, results);
+            }
         }
         self.drop_io(io);
         self.segments_left(worker);

@@ -118,6 +118,18 @@ impl RunLoop {
     }
 
     fn try_start(&mut self, worker: Worker) -> Result<(), Refusal> {
+        if self.take_in_successor(worker) {
+            return Ok(());
+        }
+        let io = self.open_worker(worker, None)?;
+        self.ids.insert(io.id, Owner::Worker(worker));
+        self.installed(worker, io);
+        self.ask_for_successors(worker.stage);
+        Ok(())
+    }
+
+    /// Makes all that a worker needs and asks the launcher for it. One that comes `after` another is not watched yet.
+    pub(super) fn open_worker(&mut self, worker: Worker, after: Option<u64>) -> Result<WorkerIo, Refusal> {
         let Worker { stage, rank, .. } = worker;
         let recipe = self.recipe(stage, rank)?;
         let probe =
@@ -158,12 +170,14 @@ impl RunLoop {
             .and_then(|()| self.open_notify(worker, &mut io, &mut ends))
             .and_then(|()| self.open_pipes(worker, &mut io, &mut ends))
             .and_then(|()| self.open_files(worker, &mut ends))
-            .and_then(|()| self.open_function(worker, &mut io, &mut ends));
+            .and_then(|()| self.open_function(worker, &mut io, &mut ends))
+            .and_then(|()| if after.is_none() { self.watch_inputs(&io) } else { Ok(()) })
+            .and_then(|()| if io.is_unwatched { Ok(()) } else { self.watch_outputs_of(&io) });
         if let Err(refusal) = opened {
             self.drop_unstarted(io, refusal.is_passing);
             return Err(refusal);
         }
-        let request = self.request(worker, &recipe, id, &ends.variables);
+        let request = self.request(worker, &recipe, id, &ends.variables, after);
         let mut request = match request {
             Ok(request) => request,
             Err(error) => {
@@ -179,17 +193,52 @@ impl RunLoop {
                 .request_start(request)
                 .map_err(|error| Refusal::from(("cannot ask the launcher", error))),
         };
-        if let Err(refusal) = asked {
-            self.drop_unstarted(io, refusal.is_passing);
-            return Err(refusal);
+        match asked {
+            Ok(()) => Ok(io),
+            Err(refusal) => {
+                self.drop_unstarted(io, refusal.is_passing);
+                Err(refusal)
+            }
         }
-        self.tails[stage][rank].clear();
-        self.ids.insert(id, Owner::Worker(worker));
-        self.workers[stage][rank] = Some(io);
-        if self.mode(stage) == Mode::Each {
-            self.give_each(worker, recipe.takes_record_as_argument());
+    }
+
+    /// Waits for room in what a worker reads.
+    pub(super) fn watch_inputs(&self, io: &WorkerIo) -> Result<(), Refusal> {
+        for feed in io.feeds.iter().flatten() {
+            self.poller.watch(feed.fd().as_fd(), feed.token, true).map_err(Refusal::of_pipe)?;
         }
         Ok(())
+    }
+
+    /// Waits for what a worker writes.
+    fn watch_outputs_of(&self, io: &WorkerIo) -> Result<(), Refusal> {
+        let taps = io.taps.iter().flatten().map(|tap| (&tap.fd, tap.token));
+        for (fd, token) in taps.chain(io.log.iter().map(|log| (&log.fd, log.token))) {
+            self.poller.watch(fd.as_fd(), token, false).map_err(Refusal::of_pipe)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for what a process writes that was taken for a brief one.
+    pub(super) fn watch_outputs(&mut self, worker: Worker) {
+        let Some(io) = self.io(worker).filter(|io| io.is_unwatched) else { return };
+        io.is_unwatched = false;
+        let io = self.workers[worker.stage][worker.rank].as_ref();
+        if let Some(Err(refusal)) = io.map(|io| self.watch_outputs_of(io)) {
+            self.inputs.push_back(Input::Fault { worker, reason: refusal.error });
+        }
+    }
+
+    /// The launcher knows of this worker, and so do we.
+    pub(super) fn installed(&mut self, worker: Worker, io: WorkerIo) {
+        let Worker { stage, rank, .. } = worker;
+        self.tails[stage][rank].clear();
+        self.workers[stage][rank] = Some(io);
+        if self.mode(stage) == Mode::Each {
+            let is_argument =
+                self.recipes[stage][rank].as_ref().is_some_and(|recipe| recipe.takes_record_as_argument());
+            self.give_each(worker, is_argument);
+        }
     }
 
     fn recipe(&mut self, stage: usize, rank: usize) -> Result<Arc<Recipe>, Refusal> {
@@ -238,12 +287,17 @@ impl RunLoop {
         recipe: &Recipe,
         id: u64,
         variables: &[(String, String)],
+        after: Option<u64>,
     ) -> Result<crate::process::StartRequest, String> {
         let Worker { stage, rank, .. } = worker;
         if self.mode(stage) != Mode::Each {
             return recipe.request(id, None, variables);
         }
-        let lease = self.broker.leases(stage, rank).next().ok_or("no record waits for it")?;
+        let lease = match after {
+            Some(_) => self.broker.reserved(stage, rank),
+            None => self.broker.leases(stage, rank).next(),
+        };
+        let lease = lease.ok_or("no record waits for it")?;
         let framing = self.broker.input_framing(stage);
         let first = framing.records(&lease.block.data).next().unwrap_or_default();
         let sequence = lease.sequence + 1;
@@ -251,7 +305,8 @@ impl RunLoop {
         variables.push(("MPFLOW_SEQ".to_owned(), sequence.to_string()));
         variables.push(("MPFLOW_ATTEMPT".to_owned(), (lease.attempts + 1).to_string()));
         let record = Record { bytes: framing.body(first), sequence, slot: rank + 1 };
-        recipe.request(id, Some(record), &variables)
+        let request = recipe.request(id, Some(record), &variables)?;
+        Ok(crate::process::StartRequest { after, ..request })
     }
 
     // ---- descriptors
@@ -280,7 +335,6 @@ impl RunLoop {
                 matches!(io.exchange, Exchange::Stream { .. }) && self.plan.stages[stage].stage.pool.max > 1;
             let size = if shares { descriptor::set_pipe_size(ours.as_fd(), ONE_PAGE) } else { None };
             let token = self.tokens.add(Target::Feed { stage, rank, port });
-            self.poller.watch(ours.as_fd(), token, true).map_err(Refusal::of_pipe)?;
             let mut feed = Feed::new(ours, token);
             if matches!(io.exchange, Exchange::Stream { .. }) {
                 feed.remember(size.unwrap_or(16 * ONE_PAGE));
@@ -318,9 +372,6 @@ impl RunLoop {
             }
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let token = self.tokens.add(Target::Tap { stage, rank, port });
-            if !io.is_unwatched {
-                self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
-            }
             let cutter = Cutter::new(Framing::of(format), max_record);
             io.taps[port] = Some(Tap::new(ours, token, cutter, Some(producer), format));
         }
@@ -328,9 +379,6 @@ impl RunLoop {
             let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
             descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let token = self.tokens.add(Target::Log { stage, rank });
-            if !io.is_unwatched {
-                self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
-            }
             io.log = Some(Log { fd: ours, token, line: Vec::new() });
             if self.is_function(stage) {
                 // What it prints is no data.
@@ -484,7 +532,7 @@ fn open_without_waiting(options: &mut std::fs::OpenOptions, path: &Path) -> io::
 /// Why a worker was not started.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
-    error: String,
+    pub(super) error: String,
     /// The machine was short of something.
     is_passing: bool,
 }

@@ -134,6 +134,7 @@ impl Supervisor {
         self.failures.push(Failure::of_run(reason));
         for stage in &mut self.stages {
             stage.slots.fill(Slot::Done);
+            stage.successors.fill(false);
             if !matches!(stage.phase, Phase::Over(_)) {
                 stage.phase = Phase::Over(Outcome::Stopped);
             }

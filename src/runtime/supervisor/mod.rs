@@ -112,6 +112,22 @@ pub(crate) enum Input {
         stage: usize,
         rank: usize,
     },
+    /// The launcher was asked to start the next process of this slot of an `each` stage as soon as the one that is
+    /// there has ended.
+    SuccessorAsked {
+        stage: usize,
+        rank: usize,
+    },
+    /// It will not start it.
+    SuccessorRevoked {
+        stage: usize,
+        rank: usize,
+    },
+    /// It has, and nothing else is in the slot.
+    SuccessorRuns {
+        stage: usize,
+        rank: usize,
+    },
     /// The pool could use one more worker.
     Grow {
         stage: usize,
@@ -315,12 +331,13 @@ impl Supervisor {
                 }
             }
             Input::Demand { stage, rank } => {
-                if self.stages[stage].phase == Phase::Running
-                    && self.stages[stage].slots[rank] == Slot::Vacant
-                {
+                if self.stages[stage].is_free(rank) {
                     self.start(stage, rank);
                 }
             }
+            Input::SuccessorAsked { stage, rank } => self.stages[stage].successors[rank] = true,
+            Input::SuccessorRevoked { stage, rank } => self.stages[stage].successors[rank] = false,
+            Input::SuccessorRuns { stage, rank } => self.succeed(stage, rank),
             Input::Grow { stage } => self.grow(stage, now),
             Input::Retire { worker, asked } => self.retire(worker, asked, now),
             Input::WorkDone { stage } => self.work_done(stage),

@@ -106,6 +106,8 @@ pub(crate) struct Stage {
     pub(crate) config: Config,
     pub(crate) phase: Phase,
     pub(crate) slots: Vec<Slot>,
+    /// By rank: the launcher may start a process that takes the place of the one that is there, or has.
+    pub(crate) successors: Vec<bool>,
     /// By rank: the processes that there have been.
     pub(crate) generations: Vec<u64>,
     pub(crate) restarts: Restarts,
@@ -146,6 +148,7 @@ impl Stage {
             config,
             phase: Phase::Waiting,
             slots: vec![Slot::Vacant; width],
+            successors: vec![false; width],
             generations: vec![0; width],
             restarts: Restarts::default(),
             shortage_until: None,
@@ -184,9 +187,24 @@ impl Stage {
         self.slots[rank].is_live() && self.slots[rank].asked().is_none()
     }
 
-    /// Whether a process may be started in this slot for a record.
+    /// Whether a process may be started in this slot for a record: not while the launcher may start one by itself.
     pub(crate) fn is_free(&self, rank: usize) -> bool {
-        self.phase == Phase::Running && self.slots[rank] == Slot::Vacant
+        self.phase == Phase::Running && self.slots[rank] == Slot::Vacant && !self.successors[rank]
+    }
+
+    /// Whether a process is at work in this slot that was not asked to end.
+    pub(crate) fn is_at_work(&self, rank: usize) -> bool {
+        self.phase == Phase::Running
+            && match self.slots[rank] {
+                Slot::Starting { asked, .. } => asked.is_none(),
+                Slot::Running { process } => process.exit.is_none(),
+                _ => false,
+            }
+    }
+
+    /// Whether nothing is in this slot and nothing is to be started there.
+    pub(crate) fn is_slot_at_rest(&self, rank: usize) -> bool {
+        self.slots[rank].is_at_rest()
     }
 
     /// Whether a process is on its way, or waits to be started again.
@@ -253,7 +271,7 @@ impl Stage {
 
     /// Whether no process is here and none will come by itself.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.slots.iter().all(Slot::is_at_rest)
+        self.slots.iter().all(Slot::is_at_rest) && !self.successors.contains(&true)
     }
 }
 

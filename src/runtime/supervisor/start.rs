@@ -20,6 +20,20 @@ impl Supervisor {
         self.actions.push(Action::Start(Worker { stage, rank, generation }));
     }
 
+    /// The launcher has started the next process of a slot by itself. If meanwhile none is wanted there any more, it
+    /// is asked to end as one that was on its way.
+    pub(super) fn succeed(&mut self, stage: usize, rank: usize) {
+        if !self.stages[stage].slots[rank].is_at_rest() || !self.stages[stage].successors[rank] {
+            return;
+        }
+        self.stages[stage].successors[rank] = false;
+        self.start(stage, rank);
+        if self.stages[stage].phase != Phase::Running {
+            let generation = self.stages[stage].generations[rank];
+            self.stages[stage].slots[rank] = Slot::Starting { generation, asked: Some(Asked::Stop) };
+        }
+    }
+
     pub(super) fn started(&mut self, worker: Worker, pid: i32, now: Instant) {
         let Some(slot) = self.slot(worker) else { return };
         let Slot::Starting { asked, .. } = *slot else { return };
@@ -103,7 +117,8 @@ impl Supervisor {
         if state.phase != Phase::Running || !may_grow || state.config.pool.max <= state.live() {
             return;
         }
-        if let Some(rank) = state.slots.iter().position(|slot| *slot == Slot::Vacant) {
+        let is_free = |&rank: &usize| state.slots[rank] == Slot::Vacant && !state.successors[rank];
+        if let Some(rank) = (0..state.slots.len()).find(is_free) {
             self.start(stage, rank);
         }
     }

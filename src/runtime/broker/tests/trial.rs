@@ -53,6 +53,12 @@ pub(super) enum Op {
     Fail(usize),
     /// A worker is asked to end: nobody is to blame.
     GiveBack(usize),
+    /// A record is set aside for the process after this one (`each`).
+    Reserve(usize),
+    /// That one takes its place.
+    Succeed(usize),
+    /// There will be none.
+    Revoke(usize),
     /// Standard output takes so many.
     Take(u64),
     /// The other stage takes so many documents about failures.
@@ -72,7 +78,7 @@ pub(super) fn setting() -> impl Strategy<Value = Setting> {
 impl Op {
     fn random(random: &mut fastrand::Rng) -> Self {
         let rank = random.usize(..WIDTH);
-        match random.u8(..28) {
+        match random.u8(..34) {
             0..4 => Self::Publish(random.usize(..2), random.u64(1..20)),
             4..10 => Self::Lease(rank, random.u64(1..10)),
             10..16 => Self::Answer(rank, random.u64(1..10)),
@@ -81,6 +87,9 @@ impl Op {
             20 => Self::GiveBack(rank),
             21..25 => Self::Take(random.u64(1..30)),
             25 => Self::TakeLost(random.u64(1..9)),
+            26..29 => Self::Reserve(rank),
+            29..31 => Self::Succeed(rank),
+            31 => Self::Revoke(rank),
             _ => Self::Pass(random.u64(1..2000)),
         }
     }
@@ -111,6 +120,8 @@ pub(super) struct Trial {
     next: u64,
     /// By rank: the records that the worker was handed and has not answered.
     given: Vec<VecDeque<u64>>,
+    /// By rank: the record that is set aside for the worker's successor.
+    reserved: Vec<Option<u64>>,
     /// How often each record was an attempt that failed.
     failures: Vec<u32>,
     /// Who had it first, where that is to stay so.
@@ -151,6 +162,7 @@ impl Trial {
             now: Instant::now(),
             next: 0,
             given: vec![VecDeque::new(); WIDTH],
+            reserved: vec![None; WIDTH],
             failures: Vec::new(),
             owners: BTreeMap::new(),
             begun: Vec::new(),
@@ -179,6 +191,20 @@ impl Trial {
             Op::GiveBack(rank) => {
                 self.broker.give_back(WORK, rank);
                 self.given[rank].clear();
+            }
+            Op::Reserve(rank) => self.reserve(rank),
+            Op::Succeed(rank) => {
+                // Only when the process before it has ended.
+                if self.given[rank].is_empty() {
+                    self.broker.succeed(WORK, rank);
+                    self.given[rank].extend(self.reserved[rank].take());
+                    let holds = self.broker.leases(WORK, rank).flat_map(|lease| numbers(&lease.block));
+                    assert!(holds.eq(self.given[rank].iter().copied()));
+                }
+            }
+            Op::Revoke(rank) => {
+                self.broker.give_back_reserved(WORK, rank);
+                self.reserved[rank] = None;
             }
             Op::Take(records) => {
                 let taken = self.take(Consumer::Stdout, records);
@@ -242,7 +268,7 @@ impl Trial {
             assert!(lease.attempts == 0 || leased.len() == 1 || self.setting.batch.is_some());
             for &record in &leased {
                 assert_eq!(lease.attempts, self.failures[usize::try_from(record).unwrap()]);
-                assert!(!self.given.iter().any(|given| given.contains(&record)), "{record} is held twice");
+                assert!(!self.is_given(record), "{record} is held twice");
                 let owner = *self.owners.entry(record).or_insert_with(|| {
                     self.begun.push(record);
                     rank
@@ -252,6 +278,30 @@ impl Trial {
             self.given[rank].extend(leased);
         }
         assert_eq!(self.broker.held(WORK, rank), self.given[rank].len() as u64);
+    }
+
+    /// Sets a record aside for the process after the one that is there.
+    fn reserve(&mut self, rank: usize) {
+        let is_single = self.setting.mode == Mode::Each && self.setting.batch.is_none();
+        if !is_single || self.has_failed || !self.broker.reserve(WORK, rank) {
+            return;
+        }
+        assert!(self.reserved[rank].is_none(), "one is set aside at most");
+        let lease = self.broker.reserved(WORK, rank).expect("it was just set aside");
+        let [record] = numbers(&lease.block)[..] else { panic!("one record is set aside") };
+        assert_eq!(lease.attempts, self.failures[usize::try_from(record).unwrap()]);
+        assert!(!self.is_given(record), "{record} is held twice");
+        let owner = *self.owners.entry(record).or_insert_with(|| {
+            self.begun.push(record);
+            rank
+        });
+        assert!(!self.setting.by_key || owner == rank, "{record} went to another worker");
+        self.reserved[rank] = Some(record);
+        assert_eq!(self.broker.held(WORK, rank), self.given[rank].len() as u64);
+    }
+
+    fn is_given(&self, record: u64) -> bool {
+        self.given.iter().any(|given| given.contains(&record)) || self.reserved.contains(&Some(record))
     }
 
     fn outputs(&self) -> usize {
@@ -316,6 +366,7 @@ impl Trial {
                         self.has_failed = true;
                         self.broker.close_input(WORK, Reason::ConsumerFailed);
                         self.given.iter_mut().for_each(VecDeque::clear);
+                        self.reserved.fill(None);
                     }
                 }
             }
@@ -335,6 +386,7 @@ impl Trial {
             self.does(Op::Take(100));
             self.does(Op::TakeLost(100));
             for rank in 0..WIDTH {
+                self.does(Op::Succeed(rank));
                 self.does(Op::Lease(rank, 5));
                 self.does(Op::Answer(rank, 5));
             }

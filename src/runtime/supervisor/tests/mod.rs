@@ -89,7 +89,7 @@ fn happens(world: &mut World, random: &mut fastrand::Rng) {
     let stage = random.usize(..world.slots.len());
     let rank = random.usize(..world.slots[stage].len());
     let mode = world.supervisor.stage(stage).config.mode;
-    match random.u32(..600) {
+    match random.u32(..700) {
         0..110 => world.started(which),
         110..125 => world.start_failed(which, random.u8(..8) > 0),
         125..190 => world.exited(which, [0, 0, 0, 0, 1, -9, -13, -15][random.usize(..8)]),
@@ -139,7 +139,10 @@ fn happens(world: &mut World, random: &mut fastrand::Rng) {
                 world.pass(at.saturating_duration_since(world.now));
             }
         }
-        598 => {
+        598..635 => world.successor_asked(which),
+        635..645 => world.successor_revoked(which),
+        645..698 => world.successor_runs(which),
+        698 => {
             let level = [Level::Drain, Level::Drain, Level::Terminate, Level::Kill][random.usize(..4)];
             world.step(Input::Stop(level));
         }

@@ -20,7 +20,8 @@ const WIDE: [&str; 9] =
 pub(super) fn possible() -> BTreeSet<(&'static str, &'static str)> {
     let process = ["running", "finishing", "stopping", "killed"];
     let with_draining = ["running", "finishing", "stopping", "killed", "draining"];
-    let own: [(&str, &[&'static str]); 9] = [
+    let with_starting = ["starting", "running", "finishing", "stopping", "killed"];
+    let own: [(&str, &[&'static str]); 12] = [
         ("started", &["starting"]),
         ("start failed", &["starting"]),
         ("exited", &process),
@@ -31,6 +32,9 @@ pub(super) fn possible() -> BTreeSet<(&'static str, &'static str)> {
         ("fault", &with_draining),
         // The loop asks for a process in a slot that it believes free; the supervisor may have just thought otherwise.
         ("demand", &STATES),
+        ("successor asked", &with_starting),
+        ("successor revoked", &STATES),
+        ("successor runs", &["vacant"]),
     ];
     let own = own.into_iter().flat_map(|(event, states)| states.iter().map(move |&state| (state, event)));
     let anywhere = LATE.into_iter().chain(WIDE);
@@ -52,6 +56,9 @@ impl Seen {
             let slot = &supervisor.stages[worker.stage].slots[worker.rank];
             (state(slot), if slot.generation() == Some(worker.generation) { own } else { late })
         };
+        let of_slot = |stage: usize, rank: usize, event: &'static str| {
+            (state(&supervisor.stages[stage].slots[rank]), event)
+        };
         let pair = match input {
             Input::Started { worker, .. } => of_worker(worker, "started", LATE[0]),
             Input::StartFailed { worker, .. } => of_worker(worker, "start failed", LATE[1]),
@@ -61,7 +68,10 @@ impl Seen {
             Input::Ready { worker, .. } => of_worker(worker, "ready", "late ready"),
             Input::Retire { worker, .. } => of_worker(worker, "retire", "late retire"),
             Input::Fault { worker, .. } => of_worker(worker, "fault", "late fault"),
-            Input::Demand { stage, rank } => (state(&supervisor.stages[*stage].slots[*rank]), "demand"),
+            Input::Demand { stage, rank } => of_slot(*stage, *rank, "demand"),
+            Input::SuccessorAsked { stage, rank } => of_slot(*stage, *rank, "successor asked"),
+            Input::SuccessorRevoked { stage, rank } => of_slot(*stage, *rank, "successor revoked"),
+            Input::SuccessorRuns { stage, rank } => of_slot(*stage, *rank, "successor runs"),
             Input::Grow { stage } => return self.wide(supervisor, Some(*stage), "grow"),
             Input::WorkDone { stage } => return self.wide(supervisor, Some(*stage), "work done"),
             Input::Unwanted { stage } => return self.wide(supervisor, Some(*stage), "unwanted"),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::*;
 use super::pairs::Seen;
-use crate::model::{DependencyState, RestartScope};
+use crate::model::{DependencyState, Mode, RestartScope};
 
 /// A process of the pretended world.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,13 @@ pub(super) struct Pretended {
     pub(super) asked_at: Option<Instant>,
     /// It was to blame for something, and killed for it.
     pub(super) is_faulty: bool,
+}
+
+/// What became of the request to start the next process of a slot when the one that is there has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Successor {
+    Waits,
+    Runs,
 }
 
 /// What the broker would say.
@@ -56,6 +63,7 @@ pub(super) struct World {
     pub(super) supervisor: Supervisor,
     /// By stage and rank: there is never a second one.
     pub(super) slots: Vec<Vec<Option<Pretended>>>,
+    pub(super) successors: Vec<Vec<Option<Successor>>>,
     pub(super) records: Records,
     pub(super) now: Instant,
     /// Workers that are gone, whose late news may come still.
@@ -83,6 +91,7 @@ impl World {
         let mut world = Self {
             supervisor: Supervisor::new(plan, seed),
             slots: widths().map(|width| vec![None; width]).collect(),
+            successors: widths().map(|width| vec![None; width]).collect(),
             records: Records::default(),
             now: Instant::now(),
             gone: Vec::new(),
@@ -138,6 +147,8 @@ impl World {
             }
             if matches!(state.phase, Phase::Over(_)) {
                 assert!(slots.iter().all(Option::is_none), "a stage is over when no process of it is left");
+                let may_come = self.successors[stage].iter().any(Option::is_some);
+                assert!(!may_come, "a stage is over when no process of it may come by itself");
             }
         }
     }
@@ -194,13 +205,20 @@ impl World {
 
     fn starts(&mut self, worker: Worker) {
         let Worker { stage, rank, generation } = worker;
-        assert!(self.level < Some(Level::Terminate), "nothing is started once the run is ended: {worker:?}");
+        let succeeds = self.successors[stage][rank].take();
+        assert_ne!(succeeds, Some(Successor::Waits), "two would be in one slot: {worker:?}");
+        // One that the launcher has started by itself is there, whatever was wanted meanwhile.
+        let is_there = succeeds == Some(Successor::Runs);
+        assert!(
+            is_there || self.level < Some(Level::Terminate),
+            "nothing is started once the run is ended: {worker:?}"
+        );
         assert!(self.slot(worker).is_none(), "one living generation for each slot: {worker:?}");
         let (last, not_before) = self.last[stage][rank];
         assert_eq!(generation, last + 1, "generations are counted");
         assert!(not_before.is_none_or(|at| at <= self.now), "it was to wait longer: {worker:?}");
         self.last[stage][rank] = (generation, None);
-        assert!(!self.was_ending[stage], "nothing is started in a stage that ends: {worker:?}");
+        assert!(is_there || !self.was_ending[stage], "nothing is started in a stage that ends: {worker:?}");
         let state = &self.supervisor.stages[stage];
         if !std::mem::replace(&mut self.has_begun[stage], true) {
             for &(other, wanted) in &state.config.depends_on {
@@ -261,6 +279,11 @@ impl World {
             *self.slot(worker) = None;
             self.gone.push(worker);
             self.step(Input::StartFailed { worker, error: "pretended".to_owned(), is_passing });
+            // Nothing takes the place of what has never been.
+            let Worker { stage, rank, .. } = worker;
+            if self.successors[stage][rank].take().is_some() {
+                self.step(Input::SuccessorRevoked { stage, rank });
+            }
         }
     }
 
@@ -291,6 +314,44 @@ impl World {
         }
     }
 
+    pub(super) fn successor_asked(&mut self, which: usize) {
+        let is_each = |worker: &Worker| self.supervisor.stage(worker.stage).config.mode == Mode::Each;
+        let worker = self.pick(which, |process| !process.exited && is_each(&process.worker));
+        if let Some(Worker { stage, rank, .. }) = worker
+            && self.successors[stage][rank].is_none()
+        {
+            self.successors[stage][rank] = Some(Successor::Waits);
+            self.step(Input::SuccessorAsked { stage, rank });
+        }
+    }
+
+    pub(super) fn successor_revoked(&mut self, which: usize) {
+        if let Some((stage, rank)) = self.waiting_successor(which) {
+            self.successors[stage][rank] = None;
+            self.step(Input::SuccessorRevoked { stage, rank });
+        }
+    }
+
+    /// The launcher starts it when the group of the one before has ended; the loop tells when its outputs have, too.
+    pub(super) fn successor_runs(&mut self, which: usize) {
+        if let Some((stage, rank)) = self.waiting_successor(which)
+            && self.slots[stage][rank].is_none()
+        {
+            self.successors[stage][rank] = Some(Successor::Runs);
+            self.step(Input::SuccessorRuns { stage, rank });
+            assert_eq!(self.successors[stage][rank], None, "one that runs is taken in");
+        }
+    }
+
+    fn waiting_successor(&self, which: usize) -> Option<(usize, usize)> {
+        let all = self.successors.iter().enumerate().flat_map(|(stage, ranks)| {
+            ranks.iter().enumerate().map(move |(rank, successor)| ((stage, rank), *successor))
+        });
+        let waiting: Vec<_> =
+            all.filter(|(_, successor)| successor.is_some()).map(|(slot, _)| slot).collect();
+        (!waiting.is_empty()).then(|| waiting[which % waiting.len()])
+    }
+
     pub(super) fn fault(&mut self, worker: Worker) {
         self.set(worker, |process| process.is_faulty = true);
         self.step(Input::Fault { worker, reason: "pretended".to_owned() });
@@ -309,6 +370,7 @@ impl World {
     /// The kernel kills all workers with the launcher.
     pub(super) fn lose_launcher(&mut self) {
         self.slots.iter_mut().for_each(|slots| slots.fill(None));
+        self.successors.iter_mut().for_each(|successors| successors.fill(None));
         let had_ended = self.has_ended;
         self.step(Input::LauncherLost);
         assert!(self.has_ended, "a run without a launcher ends at once");
@@ -344,6 +406,12 @@ impl World {
                 return;
             }
             self.started(0);
+            // Some successors are revoked in time, others have been started.
+            if turn % 3 == 0 {
+                self.successor_revoked(0)
+            } else {
+                self.successor_runs(turn)
+            }
             // Nobody ends by the polite signal: all must be killed.
             if let Some(worker) = self.pick(0, |process| process.killed && !process.exited) {
                 self.ends(worker, -9);
