@@ -188,3 +188,54 @@ impl fmt::Display for Why {
         }
     }
 }
+
+/// Why a running pipeline was not changed. Unless a variant says otherwise it is as it was.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SteerError {
+    /// No stage, and where one was asked for no worker, has this name.
+    #[error("there is no {what} `{name}` in this run{}", did_you_mean(.nearest.as_deref()))]
+    Unknown {
+        /// `stage`, or `stage or worker`.
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// The most similar name that there is.
+        nearest: Option<String>,
+    },
+    /// A pool has at least one worker.
+    #[error("a pool cannot have 0 workers: at least 1")]
+    NoWorkers,
+    /// Values of the stage name the rank of each worker, and were made for the ranks that it had.
+    #[error(
+        "`{stage}` cannot be given {width} workers here: its `{key}` names the worker's rank, and its values were made for {made}. \
+         Reload it with another `pool` instead"
+    )]
+    NamesRank {
+        /// The stage.
+        stage: String,
+        /// The key.
+        key: &'static str,
+        /// What was asked for.
+        width: usize,
+        /// The widest that it can have.
+        made: usize,
+    },
+    /// The workers of the stage are joined one by one to others, by pipes or by the keys of their records: they can only be
+    /// changed all together.
+    #[error("the workers of `{0}` are joined to others one by one, by a pipe, `partition_by` or `to_each`")]
+    Bound(String),
+    /// The stage has come to its end, or is about to.
+    #[error("stage `{0}` has ended, or is about to: nothing is started in it any more")]
+    StageEnded(String),
+    /// The run has ended, or is about to.
+    #[error("the run has ended, or is about to")]
+    RunEnded,
+    /// These workers were to come up and have not: their stage's restart policy has decided about them.
+    #[error("not all has come up: {} ended before it was ready", .0.join(", "))]
+    NotUp(Vec<String>),
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!(": did you mean `{nearest}`?")).unwrap_or_default()
+}

@@ -125,6 +125,15 @@ pub enum EventKind {
         /// Whether it is tried again.
         retried: bool,
     },
+    /// A stage has a pool of another width from now on.
+    StageResized {
+        /// Which.
+        stage: String,
+        /// Its greatest width before.
+        from: usize,
+        /// And now.
+        to: usize,
+    },
     /// All workers of a stage have started, and are ready.
     StageReady {
         /// Which.

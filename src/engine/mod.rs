@@ -5,6 +5,7 @@ mod output;
 mod preflight;
 mod start;
 mod stdio;
+mod steer;
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

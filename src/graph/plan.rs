@@ -98,6 +98,17 @@ pub struct PipePlan {
 }
 
 impl Plan {
+    /// Whether the width of a stage's pool is more than a number: worker `i` is joined to worker `i` of another stage by a
+    /// pipe, or has the records of its keys, or of all, for itself.
+    pub fn is_bound_to_width(&self, stage: usize) -> bool {
+        let has_lanes = |&queue: &usize| {
+            let options = &self.queues[queue].options;
+            options.partition_by.is_some() || options.to_each
+        };
+        self.pipes.iter().any(|pipe| pipe.from == stage || pipe.to == stage)
+            || self.stages[stage].inputs.iter().flat_map(|port| &port.queues).any(has_lanes)
+    }
+
     /// The position of the stage of this name.
     pub fn stage_position(&self, name: &str) -> Option<usize> {
         self.stages.iter().position(|plan| plan.stage.name == name)

@@ -110,6 +110,9 @@ impl Messages {
             EventKind::StageFailed { stage, reason, .. } => {
                 (Colour::Red, format!("stage `{stage}` failed: {reason}"))
             }
+            EventKind::StageResized { stage, from, to } => {
+                (Colour::Green, format!("stage `{stage}` has a pool of {to} now, and had {from}"))
+            }
             EventKind::LauncherLost { reason } => (Colour::Red, reason.clone()),
             // A worker's end needs no line of its own: a bad one is followed by what comes of it ([`Self::is_silent`]).
             _ => return None,

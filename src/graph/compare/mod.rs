@@ -199,7 +199,8 @@ impl<'a> Pair<'a> {
         }
         let mut others = self.ends_of(old, new, edges);
         let is_wider = old.stage.pool != new.stage.pool;
-        if is_wider && self.is_bound_to_width(new) {
+        let position = self.new.stage_position(&name);
+        if is_wider && position.is_some_and(|stage| self.new.is_bound_to_width(stage)) {
             others.push(pool(old, new));
         }
         if !why.is_empty() || !others.is_empty() {
@@ -280,18 +281,6 @@ impl<'a> Pair<'a> {
             }
         }
         found
-    }
-
-    /// Whether its width is more than a number: worker `i` is joined to worker `i`, or has the records of its keys.
-    fn is_bound_to_width(&self, new: &StagePlan) -> bool {
-        let position = self.new.stage_position(&new.stage.name);
-        let pipes = self.new.pipes.iter().any(|pipe| [Some(pipe.from), Some(pipe.to)].contains(&position));
-        let queues = new.inputs.iter().flat_map(|port| &port.queues);
-        let has_lanes = |&at: &usize| {
-            let options = &self.new.queues[at].options;
-            options.partition_by.is_some() || options.to_each
-        };
-        pipes || queues.clone().any(has_lanes)
     }
 
     /// Queues that have come to its ports, or have gone.

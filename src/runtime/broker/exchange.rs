@@ -137,6 +137,13 @@ impl Exchange {
         }
     }
 
+    /// More workers may hold records.
+    pub(crate) fn widen(&mut self, width: usize) {
+        let width = self.held.len().max(width);
+        self.held.resize_with(width, VecDeque::new);
+        self.reserved.resize(width, None);
+    }
+
     /// Records that a worker holds.
     pub(crate) fn held(&self, rank: usize) -> u64 {
         self.held[rank].iter().map(Lease::open).sum()

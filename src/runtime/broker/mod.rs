@@ -766,6 +766,15 @@ impl Broker {
         }
     }
 
+    // ---- change
+
+    /// A stage has a pool of this width at least.
+    pub(crate) fn widen(&mut self, stage: usize, width: usize) {
+        if let Some(exchange) = &mut self.stages[stage].exchange {
+            exchange.widen(width);
+        }
+    }
+
     // ---- the books
 
     /// What a stage's ports counted.

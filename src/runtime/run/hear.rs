@@ -99,6 +99,8 @@ impl RunLoop {
                 Control::Snapshot(answer) => {
                     let _ = answer.send(self.snapshot());
                 }
+                Control::Scale { stage, width, answer } => self.scale(&stage, width, answer),
+                Control::Restart { what, answer } => self.restart(&what, answer),
                 Control::Explain => self.explain("the run's state"),
                 // What a look sees while all stands still, or for how long it waits, says nothing of the worker.
                 Control::Probed { began_at, .. } if self.clock.stood_still_since(began_at) => {}

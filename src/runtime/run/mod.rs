@@ -21,6 +21,7 @@
 //! | `ready` | whether workers are ready |
 //! | `hear` | what the launcher and other threads say |
 //! | `settle` | what the cores say is done |
+//! | `steer` | what is changed while it runs |
 //! | `shared` | the clients of shared objects |
 //! | `time` | the run's clock, which stands still while the run is suspended |
 //! | `clock` | deadlines that are not the supervisor's |
@@ -46,6 +47,7 @@ mod settle;
 mod shared;
 mod start;
 mod stdio;
+mod steer;
 mod stream;
 mod successor;
 mod tell;
@@ -76,6 +78,8 @@ use servers::Servers;
 use shared::SharedSide;
 pub(crate) use stdio::{Ends, InEnd, OutEnd};
 use stdio::{Stdin, Stdout};
+pub(crate) use steer::Answer;
+use steer::Steering;
 use successor::Successor;
 pub(crate) use successor::{MOST_SUCCESSORS, may_have_successors};
 use tell::Events;
@@ -108,6 +112,17 @@ pub(crate) enum Control {
     /// Stops or continues all workers; answered when the launcher was told.
     Pause(bool, Sender<()>),
     Snapshot(Sender<Snapshot>),
+    /// Gives a stage another pool.
+    Scale {
+        stage: String,
+        width: usize,
+        answer: Answer<()>,
+    },
+    /// Replaces the workers of a stage, or one worker.
+    Restart {
+        what: String,
+        answer: Answer<usize>,
+    },
     /// Tells observers who waits for what.
     Explain,
     /// A probe has looked at a worker, from this moment of the real clock on.
@@ -245,6 +260,7 @@ pub(crate) struct RunLoop {
     catches_up: u32,
     /// The strongest request to end the run, and when it came.
     asked_to_end: Option<(Level, Instant)>,
+    steering: Steering,
 }
 
 impl RunLoop {
@@ -318,6 +334,7 @@ impl RunLoop {
             patience: Duration::MAX,
             catches_up: 0,
             asked_to_end: None,
+            steering: Steering::default(),
             plan: Arc::new(plan),
         };
         run.open_standard(ends)?;

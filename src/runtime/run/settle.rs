@@ -143,6 +143,7 @@ impl RunLoop {
                 self.shared_stage_ended();
             }
             Action::LetFlow => self.let_flow(),
+            Action::Steered { ticket, missing } => self.steered(ticket, &missing),
             // Told with the time that deadlines were reckoned from, however long this thread was kept from it.
             Action::Emit(kind) => self.tell_at(real, kind),
             Action::RunEnded => self.has_ended = true,
@@ -258,7 +259,7 @@ impl RunLoop {
                         self.broker.publish(self.broker.output(worker.stage, port), block);
                     }
                 }
-                let was_cut_off = matches!(asked, Some(Asked::Stop | Asked::Restart | Asked::Fault));
+                let was_cut_off = asked.is_some_and(|asked| asked != Asked::Unwanted);
                 if !ended_well && (was_cut_off || !is_success) {
                     fed.iter().for_each(|&(queue, records)| self.broker.unconfirm(queue, records));
                 }

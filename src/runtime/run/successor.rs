@@ -139,6 +139,7 @@ impl RunLoop {
         for stage in 0..self.successors.len() {
             let state = self.supervisor.stage(stage);
             let is_wanted = state.phase == Phase::Running && !self.abandoned[stage];
+            let width = state.config.pool.max;
             for rank in 0..self.successors[stage].len() {
                 let Some(successor) = &mut self.successors[stage][rank] else { continue };
                 if successor.is_coming {
@@ -146,7 +147,7 @@ impl RunLoop {
                     if is_free && !std::mem::replace(&mut successor.is_told, true) {
                         self.inputs.push_back(Input::SuccessorRuns { stage, rank });
                     }
-                } else if !is_wanted {
+                } else if !is_wanted || rank >= width {
                     self.revoke(stage, rank);
                 }
             }

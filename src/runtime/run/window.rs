@@ -33,6 +33,11 @@ impl StreamWindow {
         Self { bytes, pipe, waits_since: None, is_alone }
     }
 
+    /// Whether there is nobody to share with has changed.
+    pub(super) fn is_alone(&mut self, is_alone: bool) {
+        self.is_alone = is_alone;
+    }
+
     /// Bytes of the next share at most; one record goes in any case.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -181,6 +181,13 @@ impl WorkerIo {
         self.is_started && self.may_work() && self.is_function == self.control.is_some()
     }
 
+    /// Its pool has only it now, or others too: it is given blocks accordingly.
+    pub(super) fn is_alone(&mut self, is_alone: bool) {
+        if let Exchange::Stream { window, .. } = &mut self.exchange {
+            window.is_alone(is_alone);
+        }
+    }
+
     /// Whether it was told that records may flow, where it has to be.
     pub(super) fn may_work(&self) -> bool {
         !self.is_function || self.went

@@ -58,6 +58,11 @@ impl Supervisor {
             stage.slots[worker.rank] = Slot::Vacant;
             return;
         }
+        if worker.rank >= stage.config.pool.max {
+            // The pool has become narrower meanwhile: nobody misses it.
+            stage.slots[worker.rank] = Slot::Vacant;
+            return;
+        }
         stage.slots[worker.rank] = Slot::Done;
         if stage.phase != Phase::Running {
             return;

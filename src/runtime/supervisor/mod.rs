@@ -18,6 +18,7 @@ mod slot;
 mod stage;
 mod stages;
 mod start;
+mod steer;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ pub(crate) use stage::{Outcome, Phase};
 
 use crate::event::EventKind;
 use crate::graph::Plan;
-use crate::model::{Exit, Problem, Signal, StopPolicy, Usage};
+use crate::model::{Exit, Pool, Problem, Signal, StopPolicy, Usage};
 use crate::report::Failure;
 
 /// How long outputs that outlive their worker's group are waited for (the language, section 5).
@@ -158,6 +159,17 @@ pub(crate) enum Input {
         reason: String,
         stderr: Vec<String>,
     },
+    /// This stage is to have another pool. Answered by [`Action::Steered`].
+    Resize {
+        ticket: u64,
+        stage: usize,
+        pool: Pool,
+    },
+    /// These workers, by stage and rank, are to be replaced one after the other. Answered likewise.
+    Restart {
+        ticket: u64,
+        workers: Vec<(usize, usize)>,
+    },
     /// The run is to be ended.
     Stop(Level),
     /// The launcher is gone, and the kernel has killed all workers.
@@ -202,6 +214,11 @@ pub(crate) enum Action {
     StageEnded {
         stage: usize,
     },
+    /// What was asked for has come about, but for these workers, by stage and rank, which have ended instead.
+    Steered {
+        ticket: u64,
+        missing: Vec<(usize, usize)>,
+    },
     Emit(EventKind),
     RunEnded,
 }
@@ -243,6 +260,8 @@ pub(crate) struct Supervisor {
     failures: Vec<Failure>,
     /// Stages that restart together.
     groups: Vec<scope::Group>,
+    /// What was asked for and has not come about yet.
+    steering: Vec<steer::Steering>,
     actions: Vec<Action>,
     random: fastrand::Rng,
 }
@@ -260,6 +279,7 @@ impl Supervisor {
             flows: false,
             failures: Vec::new(),
             groups: Vec::new(),
+            steering: Vec::new(),
             actions: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
         }
@@ -268,6 +288,11 @@ impl Supervisor {
     /// What went wrong so far.
     pub(crate) fn failures(&self) -> &[Failure] {
         &self.failures
+    }
+
+    /// Whether the run comes to its end: it was asked to, or a stage has failed that stops the others.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.level.is_some() || self.is_failing || self.daemons_told || self.has_ended
     }
 
     /// How strongly it was asked to end.
@@ -350,6 +375,8 @@ impl Supervisor {
                 let failure = Failure { worker, exit, stderr, ..Failure::of_stage(name, reason) };
                 self.fail(stage, failure, now);
             }
+            Input::Resize { ticket, stage, pool } => self.resize(ticket, stage, pool, now),
+            Input::Restart { ticket, workers } => self.restart_rolling(ticket, workers),
             Input::Stop(level) => self.stop(level, now),
             Input::LauncherLost => self.launcher_lost(),
             Input::Tick => self.tick(now, view),

@@ -172,6 +172,17 @@ impl Stage {
         }
     }
 
+    /// Gives it another pool. Places of a pool that was wider stay, for the processes that are in them.
+    pub(super) fn resize(&mut self, pool: Pool) {
+        self.config.pool = pool;
+        let width = self.slots.len().max(pool.max);
+        self.slots.resize(width, Slot::Vacant);
+        self.generations.resize(width, 0);
+        for by_rank in [&mut self.ready, &mut self.loaded, &mut self.started, &mut self.successors] {
+            by_rank.resize(width, false);
+        }
+    }
+
     /// Processes that are here or on their way.
     pub(crate) fn live(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_live()).count()
@@ -189,12 +200,16 @@ impl Stage {
 
     /// Whether a process may be started in this slot for a record: not while the launcher may start one by itself.
     pub(crate) fn is_free(&self, rank: usize) -> bool {
-        self.phase == Phase::Running && self.slots[rank] == Slot::Vacant && !self.successors[rank]
+        self.phase == Phase::Running
+            && self.slots[rank] == Slot::Vacant
+            && !self.successors[rank]
+            && rank < self.config.pool.max
     }
 
     /// Whether a process is at work in this slot that was not asked to end.
     pub(crate) fn is_at_work(&self, rank: usize) -> bool {
         self.phase == Phase::Running
+            && rank < self.config.pool.max
             && match self.slots[rank] {
                 Slot::Starting { asked, .. } => asked.is_none(),
                 Slot::Running { process } => process.exit.is_none(),
@@ -214,7 +229,7 @@ impl Stage {
 
     /// Whether no process will be in this slot any more.
     pub(crate) fn is_slot_done(&self, rank: usize) -> bool {
-        self.slots[rank] == Slot::Done
+        self.slots[rank] == Slot::Done || rank >= self.config.pool.max
     }
 
     pub(crate) fn count_start(&mut self, rank: usize, now: Instant) {

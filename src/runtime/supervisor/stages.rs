@@ -17,6 +17,7 @@ impl Supervisor {
                 break;
             }
         }
+        self.advance_steering(now);
         self.advance_run(now);
     }
 

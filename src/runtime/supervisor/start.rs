@@ -61,7 +61,8 @@ impl Supervisor {
     ) {
         let Some(slot) = self.slot(worker) else { return };
         let asked = slot.asked();
-        *slot = Slot::Done;
+        // A pool that shrank may grow again.
+        *slot = if asked == Some(Asked::Retire) { Slot::Vacant } else { Slot::Done };
         let config = &self.stages[worker.stage].config;
         let (id, name) = (config.id(worker), config.worker_name(worker.rank));
         self.emit(EventKind::WorkerStartFailed { worker: id, error: error.clone() });
@@ -118,7 +119,7 @@ impl Supervisor {
             return;
         }
         let is_free = |&rank: &usize| state.slots[rank] == Slot::Vacant && !state.successors[rank];
-        if let Some(rank) = (0..state.slots.len()).find(is_free) {
+        if let Some(rank) = (0..state.config.pool.max).find(is_free) {
             self.start(stage, rank);
         }
     }

@@ -123,7 +123,12 @@ fn happens(world: &mut World, random: &mut fastrand::Rng) {
             let reason = "pretended".to_owned();
             world.step(Input::Fail { stage, rank: None, exit: None, reason, stderr: Vec::new() });
         }
-        462..490 => {
+        462..466 => {
+            let max = random.usize(1..5);
+            world.resize(stage, Pool { min: random.usize(1..=max), max });
+        }
+        466..470 => world.restart(stage),
+        470..490 => {
             if let Some(worker) = world.pick(which, |process| process.runs) {
                 world.step(Input::Ready { worker, is_ready: random.u8(..4) > 0 });
             }
@@ -399,4 +404,89 @@ fn a_pool_that_cannot_grow_goes_on_as_it_is() {
         world.pass(Duration::from_secs(11));
     }
     assert_eq!(world.supervisor.stages[1].live(), 1);
+}
+
+/// A stage of four workers that run.
+fn pool_of_four() -> World {
+    let plan =
+        Build::new().stage("source").with("work", |stage| stage.pool = pool(4)).queue("source -> work");
+    let mut world = World::new(&plan.accepted());
+    world.start_all();
+    world
+}
+
+/// Workers of a stage that nobody has asked to end.
+fn staying(world: &World, stage: usize) -> usize {
+    let state = world.supervisor.stage(stage);
+    (0..state.slots.len()).filter(|&rank| state.stays(rank)).count()
+}
+
+/// Whoever was told to finish does.
+fn all_finish(world: &mut World, stage: usize) {
+    let is_told = |world: &World, rank: usize| {
+        let slot = &world.supervisor.stages[stage].slots[rank];
+        matches!(slot, Slot::Finishing { .. } | Slot::Stopping { .. })
+    };
+    while let Some(rank) = (0..world.slots[stage].len()).find(|&rank| is_told(world, rank)) {
+        let worker = world.slots[stage][rank].unwrap().worker;
+        world.set(worker, |process| process.outputs_ended = true);
+        world.step(Input::OutputsEnded { worker });
+        world.ends(worker, 0);
+        world.set(worker, |process| process.group_ended = true);
+        world.step(Input::GroupEnded { worker });
+    }
+}
+
+#[test]
+fn a_pool_that_grows_is_answered_for_when_its_new_workers_are_ready() {
+    let mut world = pool_of_four();
+    world.resize(1, pool(6));
+    assert!(world.is_steering(), "two are on their way");
+    world.start_all();
+    assert!(!world.is_steering());
+    assert_eq!(staying(&world, 1), 6);
+}
+
+#[test]
+fn a_pool_that_shrinks_lets_its_last_workers_finish_and_can_grow_again() {
+    let mut world = pool_of_four();
+    world.resize(1, pool(1));
+    assert!(!world.is_steering());
+    assert_eq!((staying(&world, 1), world.supervisor.stage(1).live()), (1, 4));
+    all_finish(&mut world, 1);
+    assert_eq!(world.supervisor.stage(1).live(), 1);
+    assert_eq!(world.supervisor.stage(1).phase, Phase::Running, "that was no end of its work");
+    world.resize(1, pool(3));
+    world.start_all();
+    assert_eq!(staying(&world, 1), 3);
+}
+
+#[test]
+fn a_rolling_restart_touches_a_worker_when_the_one_before_has_a_successor_that_is_ready() {
+    let mut world = pool_of_four();
+    world.restart(1);
+    for restarted in 1..=4 {
+        assert!(world.is_steering());
+        assert_eq!(staying(&world, 1), 3, "one finishes");
+        all_finish(&mut world, 1);
+        assert_eq!(staying(&world, 1), 4, "its successor is on its way");
+        let running = world.slots[1].iter().flatten().filter(|process| process.runs).count();
+        assert_eq!(running, 3, "and until it runs nobody else is touched");
+        world.start_all();
+        let replaced =
+            world.slots[1].iter().flatten().filter(|process| process.worker.generation == 2).count();
+        assert_eq!(replaced, restarted);
+    }
+    assert!(!world.is_steering());
+    assert_eq!(world.supervisor.stage(1).restart_count, 0, "a worker that is replaced is no failure");
+}
+
+#[test]
+fn a_rolling_restart_is_answered_for_when_its_stage_fails_in_the_middle() {
+    let mut world = pool_of_four();
+    world.restart(1);
+    all_finish(&mut world, 1);
+    world.start_failed(0, false);
+    assert!(!world.is_steering());
+    assert_eq!(world.supervisor.failures().len(), 1);
 }

@@ -13,8 +13,19 @@ const LATE: [&str; 5] =
     ["late started", "late start failed", "late exited", "late group ended", "late outputs ended"];
 
 /// Events of the whole stage or run, which meet every slot of it in whatever state that is.
-const WIDE: [&str; 9] =
-    ["grow", "work done", "unwanted", "fail", "drain", "terminate", "kill", "launcher lost", "tick"];
+const WIDE: [&str; 11] = [
+    "grow",
+    "resize",
+    "restart",
+    "work done",
+    "unwanted",
+    "fail",
+    "drain",
+    "terminate",
+    "kill",
+    "launcher lost",
+    "tick",
+];
 
 /// Every pair that can be: the table of the state machine.
 pub(super) fn possible() -> BTreeSet<(&'static str, &'static str)> {
@@ -79,6 +90,8 @@ impl Seen {
             Input::Broken { stage, .. } => return self.wide(supervisor, Some(*stage), "broken"),
             Input::Fail { stage, .. } => return self.wide(supervisor, Some(*stage), "fail"),
             Input::Begin => return self.wide(supervisor, None, "begin"),
+            Input::Resize { stage, .. } => return self.wide(supervisor, Some(*stage), "resize"),
+            Input::Restart { .. } => return self.wide(supervisor, None, "restart"),
             Input::Stop(level) => return self.wide(supervisor, None, level.as_str()),
             Input::LauncherLost => return self.wide(supervisor, None, "launcher lost"),
             Input::Tick => return self.wide(supervisor, None, "tick"),

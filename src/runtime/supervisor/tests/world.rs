@@ -79,6 +79,9 @@ pub(super) struct World {
     was_ending: Vec<bool>,
     level: Option<Level>,
     next_pid: i32,
+    /// What was asked for and is not answered yet.
+    tickets: Vec<u64>,
+    next_ticket: u64,
 }
 
 impl World {
@@ -103,6 +106,8 @@ impl World {
             was_ending: Vec::new(),
             level: None,
             next_pid: 100,
+            tickets: Vec::new(),
+            next_ticket: 0,
         };
         world.step(Input::Begin);
         world
@@ -150,6 +155,15 @@ impl World {
                 let may_come = self.successors[stage].iter().any(Option::is_some);
                 assert!(!may_come, "a stage is over when no process of it may come by itself");
             }
+            let width = state.config.pool.max;
+            let too_many = state.slots.iter().skip(width).filter(|slot| {
+                matches!(slot, Slot::Running { .. } | Slot::BackingOff { .. })
+                    || matches!(slot, Slot::Starting { asked: None, .. })
+            });
+            // An `each` process is there for its record, whatever has become of the pool since.
+            let is_each = state.config.mode == crate::model::Mode::Each;
+            let too_many = if is_each { 0 } else { too_many.count() };
+            assert_eq!(too_many, 0, "beyond the pool's width nobody stays or comes: {:?}", state.slots);
         }
     }
 
@@ -193,6 +207,10 @@ impl World {
             }
             Action::CloseInput(worker) => {
                 self.expect(worker, "the input of one that is there is closed");
+            }
+            Action::Steered { ticket, .. } => {
+                let at = self.tickets.iter().position(|&asked| asked == ticket);
+                self.tickets.remove(at.expect("what was asked for is answered, and once"));
             }
             Action::AbandonInput { .. }
             | Action::CloseSources
@@ -253,6 +271,33 @@ impl World {
         } else {
             assert_eq!(signal, Signal::CONT, "nothing else is sent");
         }
+    }
+
+    pub(super) fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.tickets.push(self.next_ticket);
+        self.next_ticket
+    }
+
+    pub(super) fn resize(&mut self, stage: usize, pool: Pool) {
+        let ticket = self.ticket();
+        let width = self.slots[stage].len().max(pool.max);
+        self.slots[stage].resize(width, None);
+        self.successors[stage].resize(width, None);
+        self.last[stage].resize(width, (0, None));
+        self.step(Input::Resize { ticket, stage, pool });
+    }
+
+    /// All workers of a stage, one after the other.
+    pub(super) fn restart(&mut self, stage: usize) {
+        let ticket = self.ticket();
+        let workers = (0..self.slots[stage].len()).map(|rank| (stage, rank)).collect();
+        self.step(Input::Restart { ticket, workers });
+    }
+
+    /// Whether something that was asked for has not come about.
+    pub(super) fn is_steering(&self) -> bool {
+        !self.tickets.is_empty()
     }
 
     /// Some process of which `wanted` holds.

@@ -1,0 +1,178 @@
+//! A run that is changed while it runs: what other threads ask for, and when it has come about.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::RunLoop;
+use super::worker::StderrTail;
+use crate::change::SteerError;
+use crate::event::EventKind;
+use crate::model::{PerWorker, Pool, Stage, nearest};
+use crate::runtime::supervisor::{Input, Phase};
+
+/// Told when what was asked for has come about, or cannot.
+pub(crate) type Answer<T> = Sender<Result<T, SteerError>>;
+
+/// Who waits for what, by ticket.
+#[derive(Debug, Default)]
+pub(super) struct Steering {
+    next: u64,
+    waiting: Vec<(u64, Waiting)>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Scale(Answer<()>),
+    /// How many were to be replaced.
+    Restart(usize, Answer<usize>),
+}
+
+impl Steering {
+    fn ticket(&mut self, waiting: Waiting) -> u64 {
+        self.next += 1;
+        self.waiting.push((self.next, waiting));
+        self.next
+    }
+}
+
+impl RunLoop {
+    // ---- scale
+
+    pub(super) fn scale(&mut self, stage: &str, width: usize, answer: Answer<()>) {
+        match self.may_scale(stage, width) {
+            Ok(stage) => {
+                let ticket = self.steering.ticket(Waiting::Scale(answer));
+                self.resize(stage, Pool { min: width, max: width }, ticket);
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    fn may_scale(&self, name: &str, width: usize) -> Result<usize, SteerError> {
+        let stage = self.running_stage(name, "stage")?;
+        if width == 0 {
+            return Err(SteerError::NoWorkers);
+        }
+        if self.plan.is_bound_to_width(stage) {
+            return Err(SteerError::Bound(name.to_owned()));
+        }
+        match names_rank(&self.plan.stages[stage].stage) {
+            Some((key, made)) if made < width => {
+                Err(SteerError::NamesRank { stage: name.to_owned(), key, width, made })
+            }
+            _ => Ok(stage),
+        }
+    }
+
+    /// Gives a stage another pool. Its queues, its workers and what they hold stay.
+    fn resize(&mut self, stage: usize, pool: Pool, ticket: u64) {
+        let before = self.plan.stages[stage].stage.pool;
+        Arc::make_mut(&mut self.plan).stages[stage].stage.pool = pool;
+        let width = self.workers[stage].len().max(pool.max);
+        self.workers[stage].resize_with(width, || None);
+        self.successors[stage].resize_with(width, || None);
+        self.tails[stage].resize_with(width, StderrTail::default);
+        // Each worker finds the width of its pool in its environment.
+        self.recipes[stage] = vec![None; width];
+        self.broker.widen(stage, width);
+        if (before.max == 1) != (pool.max == 1) {
+            self.workers[stage].iter_mut().flatten().for_each(|io| io.is_alone(pool.max == 1));
+        }
+        let name = self.plan.stages[stage].stage.name.clone();
+        self.tell(EventKind::StageResized { stage: name, from: before.max, to: pool.max });
+        self.inputs.push_back(Input::Resize { ticket, stage, pool });
+    }
+
+    // ---- restart
+
+    /// `what`: a stage, or one worker of a stage.
+    pub(super) fn restart(&mut self, what: &str, answer: Answer<usize>) {
+        match self.workers_called(what) {
+            Ok(workers) => {
+                let ticket = self.steering.ticket(Waiting::Restart(workers.len(), answer));
+                self.inputs.push_back(Input::Restart { ticket, workers });
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// The workers that are there of a stage, or the one of this name.
+    fn workers_called(&self, what: &str) -> Result<Vec<(usize, usize)>, SteerError> {
+        let (name, rank) = match what.rsplit_once('/') {
+            Some((name, rank)) => (name, Some(rank)),
+            None => (what, None),
+        };
+        let unknown =
+            |nearest| SteerError::Unknown { what: "stage or worker", name: what.to_owned(), nearest };
+        let stage = self.running_stage(name, "stage or worker")?;
+        if self.plan.pipes.iter().any(|pipe| pipe.from == stage || pipe.to == stage) {
+            return Err(SteerError::Bound(name.to_owned()));
+        }
+        let ranks = 0..self.plan.stages[stage].stage.pool.max;
+        match rank.map(str::parse::<usize>) {
+            None => Ok(ranks
+                .filter(|&rank| self.supervisor.stage(stage).stays(rank))
+                .map(|rank| (stage, rank))
+                .collect()),
+            Some(Ok(rank)) if ranks.contains(&rank) => Ok(vec![(stage, rank)]),
+            Some(_) => {
+                let names: Vec<String> =
+                    ranks.map(|rank| self.plan.stages[stage].stage.worker_name(rank)).collect();
+                Err(unknown(nearest(what, names.iter().map(String::as_str)).map(str::to_owned)))
+            }
+        }
+    }
+
+    /// The stage of this name, which has not come to its end.
+    fn running_stage(&self, name: &str, what: &'static str) -> Result<usize, SteerError> {
+        if self.asked_to_end.is_some() || self.supervisor.is_ending() {
+            return Err(SteerError::RunEnded);
+        }
+        let Some(stage) = self.plan.stage_position(name) else {
+            let names = self.plan.stages.iter().map(|stage| stage.stage.name.as_str());
+            let nearest = nearest(name, names).map(str::to_owned);
+            return Err(SteerError::Unknown { what, name: name.to_owned(), nearest });
+        };
+        match self.supervisor.stage(stage).phase {
+            Phase::Waiting | Phase::Running | Phase::Restarting => Ok(stage),
+            Phase::Ending(_) | Phase::Over(_) => Err(SteerError::StageEnded(name.to_owned())),
+        }
+    }
+
+    // ---- what has come about
+
+    pub(super) fn steered(&mut self, ticket: u64, missing: &[(usize, usize)]) {
+        let Some(at) = self.steering.waiting.iter().position(|(of, _)| *of == ticket) else { return };
+        let (_, waiting) = self.steering.waiting.swap_remove(at);
+        let name = |&(stage, rank): &(usize, usize)| self.plan.stages[stage].stage.worker_name(rank);
+        let names: Vec<String> = missing.iter().map(name).map(|name| format!("`{name}`")).collect();
+        let error = (!names.is_empty()).then_some(SteerError::NotUp(names));
+        // Nobody may wait any more.
+        match waiting {
+            Waiting::Scale(answer) => drop(answer.send(error.map_or(Ok(()), Err))),
+            Waiting::Restart(count, answer) => drop(answer.send(error.map_or(Ok(count), Err))),
+        }
+    }
+}
+
+/// A key of the stage whose values name the worker's rank, and for how many ranks they were made.
+fn names_rank(stage: &Stage) -> Option<(&'static str, usize)> {
+    use crate::model::Body;
+    fn made<T>(key: &'static str, value: &PerWorker<T>) -> Option<(&'static str, usize)> {
+        match value {
+            PerWorker::Same(_) => None,
+            PerWorker::ByRank(values) => Some((key, values.len())),
+        }
+    }
+    let body = match &stage.body {
+        Body::Command(command) => made("command", command),
+        Body::Python(_) | Body::Function(_) => None,
+    };
+    let env = || stage.env.iter().find_map(|(_, value)| made("env", value));
+    body.or_else(env)
+        .or_else(|| made("cwd", &stage.cwd))
+        .or_else(|| made("stdin", stage.stdin.as_ref()?))
+        .or_else(|| made("stdout", stage.stdout.as_ref()?))
+        .or_else(|| made("stderr", &stage.stderr))
+}
