@@ -42,6 +42,7 @@ impl Live {
     }
 
     /// The plan of another document in the same folder.
+    #[expect(dead_code, reason = "for the reloads that come next")]
     pub(crate) fn plan(&self, text: &str) -> Plan {
         plan(text, &self.folder)
     }
