@@ -94,7 +94,7 @@ impl Supervisor {
         let was_killed = matches!(exit, Exit::Signal(_)) && asked != Some(Asked::Fault);
         let had_all = view.has_had_all(worker.stage, worker.rank);
         let holds_none = || view.lease_counts(worker.stage, worker.rank).1 == 0;
-        let is_over = work_done || (had_all && (is_success || (was_killed && holds_none())));
+        let is_over = work_done || (had_all && (is_success || was_killed) && holds_none());
         if mode == Mode::Map && is_over && was_killed && !is_success && policy != RestartPolicy::Never {
             return self.emit(EventKind::Notice { message: format!("{reason}, after its work was done") });
         }
