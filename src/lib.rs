@@ -9,8 +9,8 @@
 //! # From a document to a report
 //!
 //! [`language::Document`] reads a document and knows where everything in it stands; [`graph::plan`] checks it as a
-//! graph and settles what it leaves open; [`not_yet`] and [`preflight`] say what this version and this machine
-//! cannot run; [`Engine::start`] runs it on a thread of its own; [`Run::events`] tells what happens, and [`Run::wait`] what
+//! graph and settles what it leaves open; [`preflight`] says what this machine lacks for it;
+//! [`Engine::start`] runs it on a thread of its own; [`Run::events`] tells what happens, and [`Run::wait`] what
 //! came of it.
 //!
 //! ```no_run
@@ -29,7 +29,7 @@
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     // First thing: this program is started once more, as the process that starts all workers.
-//!     mpflow::init();
+//!     mpflow::init(&mpflow::Functions::new());
 //!
 //!     let options = ParseOptions::of_this_process();
 //!     let document = Document::parse(PIPELINE, Path::new("factors.yaml"), &options)?;
@@ -72,7 +72,7 @@ mod process;
 mod runtime;
 mod sdk;
 mod sys;
-mod unsupported;
+mod worker;
 
 pub use engine::{
     EndError, Engine, Input, Output, RecvError, Run, SendError, StartError, Stdio, Stop, adopt_orphans, init,
@@ -80,4 +80,4 @@ pub use engine::{
 };
 pub use explain::explain;
 pub use ipc::CodeError;
-pub use unsupported::not_yet;
+pub use worker::{Functions, PortError, Records, Worker, worker};

@@ -1,9 +1,9 @@
 //! Imports point downwards only: the picture in the style guide, kept by a test. And one clock for all deadlines.
 //!
 //! ```text
-//! 4  engine  lib  unsupported
+//! 4  engine  lib
 //! 3  language  observe  explain  control  watch
-//! 2  runtime  conformance
+//! 2  runtime  worker  conformance
 //! 1  graph  process  ipc  sdk  shared
 //! 0  sys  model < report, explanation, change < event
 //! ```
@@ -43,6 +43,7 @@ const LEVELS: [(&str, Level); 21] = [
     ("sdk", Level(1, 0)),
     ("shared", Level(1, 0)),
     ("runtime", Level(2, 0)),
+    ("worker", Level(2, 0)),
     ("conformance", Level(2, 0)),
     ("language", Level(3, 0)),
     ("observe", Level(3, 0)),
@@ -50,7 +51,6 @@ const LEVELS: [(&str, Level); 21] = [
     ("control", Level(3, 0)),
     ("watch", Level(3, 0)),
     ("engine", Level(4, 0)),
-    ("unsupported", Level(4, 0)),
     ("lib", Level(4, 1)),
 ];
 

@@ -256,7 +256,7 @@ fn man_prints_one_page_and_writes_all() {
 }
 
 #[test]
-fn what_this_version_does_not_run_is_right_but_refused() {
+fn a_pipeline_of_another_programs_functions_is_right_but_refused() {
     let folder = TempDir::new().unwrap();
     let text = "\
 stages:
@@ -265,10 +265,10 @@ stages:
 edges:
   - queue: a -> b
 ";
-    fs::write(folder.path().join("later.yaml"), text).unwrap();
-    in_folder(&folder, &["check", "later.yaml"]).success();
-    let assert = in_folder(&folder, &["run", "later.yaml"]).code(2);
+    fs::write(folder.path().join("other.yaml"), text).unwrap();
+    in_folder(&folder, &["check", "other.yaml"]).success();
+    let assert = in_folder(&folder, &["run", "other.yaml"]).code(2);
     let shown = stderr(&assert);
-    assert_eq!(shown.matches("mpflow::not_yet").count(), 1, "{shown}");
-    assert!(shown.contains("later.yaml:2:"), "{shown}");
+    assert_eq!(shown.matches("mpflow::no_functions").count(), 1, "{shown}");
+    assert!(shown.contains("other.yaml:2:"), "{shown}");
 }

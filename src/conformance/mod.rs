@@ -5,7 +5,7 @@
 //! use mpflow::conformance::{Options, Verdict, check};
 //!
 //! // First thing in `main`: the worker is started as the engine starts it.
-//! mpflow::init();
+//! mpflow::init(&mpflow::Functions::new());
 //! let checks = check(&Options::new(["./my-worker"]), &mut |_| {})?;
 //! assert!(!checks.iter().any(|check| matches!(check.verdict, Verdict::Fails { .. })));
 //! # Ok::<(), std::io::Error>(())
@@ -25,7 +25,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::model::Format;
-use crate::process::{Launcher, is_initialised};
+use crate::process::{Launcher, Origin, is_initialised};
 use subject::{Stop, Subject, Task};
 
 /// How a worker takes its records: see the document's section 1.
@@ -129,7 +129,7 @@ pub fn check(options: &Options, told: &mut dyn FnMut(&Check)) -> io::Result<Vec<
     if !is_initialised() {
         return Err(io::Error::other("`mpflow::init` was not called at the start of this program"));
     }
-    let mut launcher = Launcher::start()?;
+    let mut launcher = Launcher::start(Origin::Anew)?;
     let mut checks = Vec::new();
     let mut next_id = 1;
     for &mode in &options.modes {

@@ -266,7 +266,7 @@ impl<'a> Subject<'a> {
                         results.extend(self.decode(&output.block.data)?);
                     }
                 }
-                Answer::About(_) => {}
+                Answer::About(_) | Answer::Leaving => {}
                 Answer::Failed(failed) => {
                     return self.fails(expected, format!("FAILED: {}", failed.reason()));
                 }

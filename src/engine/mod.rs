@@ -26,15 +26,23 @@ use crate::model::STDIN;
 use crate::report::{Report, Snapshot};
 use crate::runtime::run::Control;
 use crate::runtime::supervisor::Level;
+use crate::worker::{self, Functions};
 
-/// Makes this program able to run pipelines. Call it first thing in `main`, before any thread starts and before
-/// the arguments are looked at.
+/// Makes this program able to run pipelines, and its functions known to them. Call it first thing in `main`, before any
+/// thread starts and before the arguments are looked at; a program without functions of its own hands over
+/// [`Functions::new`].
 ///
-/// The engine starts this program again, under another name, as the small process that starts all workers. In
-/// that process `init` does not return; in every other it returns at once and has done nothing yet. It is what
+/// The engine starts this program again, as the small process that starts all workers, and as the workers of `function`
+/// stages. In those processes `init` does not return; in every other it returns at once. It is what
 /// `if __name__ == "__main__"` is to Python's `multiprocessing`.
-pub fn init() {
-    crate::process::become_launcher_if_asked();
+///
+/// Where there are functions, a copy of this process is made, which waits without doing anything as long as this one
+/// lives: workers with `start_method: fork` are copies of it, and so have what the program had in memory before `init`.
+pub fn init(functions: &Functions) {
+    let functions = worker::register(functions.clone());
+    crate::process::become_launcher_if_asked(worker::live);
+    worker::become_worker_if_asked();
+    crate::process::initialise((!functions.is_empty()).then_some(worker::live));
 }
 
 /// Makes this process the parent of what a run leaves behind when both its launcher and the launcher's guardian are

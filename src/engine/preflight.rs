@@ -8,9 +8,10 @@ use nix::unistd::{AccessFlags, access};
 use crate::explain;
 use crate::explanation::{Machine, NeedPart};
 use crate::graph::{Plan, StagePlan};
-use crate::model::{Body, Place, ProbeKind, Problem, Redirect};
+use crate::model::{Body, Place, ProbeKind, Problem, Redirect, STDIN, nearest};
 use crate::runtime::run::check_stage;
 use crate::shared::Layout;
+use crate::worker;
 
 /// What this machine lacks for a pipeline: missing programs, folders that cannot be entered, too few descriptors
 /// or processes. Nothing is started.
@@ -63,6 +64,7 @@ fn of_stage(stage: &StagePlan) -> Vec<Problem> {
             .help("write it in the syntax of the `regex` crate: like Perl's, without look-around"),
         );
     }
+    problems.extend(function(stage));
     if let Err(reason) = check_stage(stage) {
         let (what, key, help) = match &stage.stage.body {
             Body::Command(_) => {
@@ -83,6 +85,54 @@ fn of_stage(stage: &StagePlan) -> Vec<Problem> {
         );
     }
     problems
+}
+
+/// A function that this program does not have, or not as its stage calls it.
+fn function(stage: &StagePlan) -> Option<Problem> {
+    let Body::Function(name) = &stage.stage.body else { return None };
+    let functions = worker::registered();
+    let stage_name = &stage.stage.name;
+    let at = || Place::StageKey(stage_name.clone(), "function");
+    if functions.is_empty() {
+        return Some(
+            Problem::error(
+                "mpflow::no_functions",
+                format!("stage `{stage_name}` calls the Rust function `{name}`, and this program has none"),
+            )
+            .at(at(), "registered by another program")
+            .help(
+                "run the pipeline by the program that registers the function: it calls \
+                 `mpflow::init(&functions)` first thing in `main`",
+            ),
+        );
+    }
+    let Some(kind) = functions.kind(name) else {
+        let advice = match nearest(name, functions.names()) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => {
+                let names: Vec<&str> = functions.names().collect();
+                format!("this program has registered `{}`", names.join("`, `"))
+            }
+        };
+        return Some(
+            Problem::error(
+                "mpflow::unknown_function",
+                format!("stage `{stage_name}` calls `{name}`, which this program has not registered"),
+            )
+            .at(at(), "no function has this name")
+            .help(advice),
+        );
+    };
+    let is_fed = stage.inputs.iter().any(|port| port.name == STDIN);
+    let (wrong, help) = kind.misfit(is_fed, stage.stage.mode)?;
+    Some(
+        Problem::error(
+            "mpflow::function_kind",
+            format!("`{name}` was registered as {}, and stage `{stage_name}` {wrong}", kind.described()),
+        )
+        .at(at(), "cannot be called so")
+        .help(help),
+    )
 }
 
 fn descriptors(plan: &Plan, machine: &Machine) -> Option<Problem> {

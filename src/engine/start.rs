@@ -8,9 +8,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::stdio::{self, Stdio};
 use super::{Run, preflight};
-use crate::graph::Plan;
-use crate::model::{Body, Format};
-use crate::process::Launcher;
+use crate::graph::{Plan, StagePlan};
+use crate::model::{Body, Format, StartMethod};
+use crate::process::{Launcher, Origin};
 use crate::runtime::run::RunLoop;
 use crate::sdk;
 
@@ -40,7 +40,10 @@ pub struct Engine {
 #[non_exhaustive]
 pub enum StartError {
     /// [`init`](crate::init) was not called at the start of `main`.
-    #[error("the engine was not initialised: call `mpflow::init()` first thing in `main`")]
+    #[error(
+        "the engine was not initialised: call `mpflow::init(&functions)` first thing in `main`, or \
+         `mpflow::init(&mpflow::Functions::new())` in a program without functions"
+    )]
     NotInitialised,
     /// An edge begins at `stdin` or ends at `stdout`, and nobody has said what that is.
     #[error(
@@ -117,7 +120,11 @@ impl Engine {
         );
         let (control, requests) = unbounded();
         let (sender, events) = unbounded();
-        let launcher = Launcher::start()?;
+        let is_copied = |stage: &StagePlan| {
+            matches!(stage.stage.body, Body::Function(_)) && stage.stage.start_method == StartMethod::Fork
+        };
+        let origin = if plan.stages.iter().any(is_copied) { Origin::Seed } else { Origin::Anew };
+        let launcher = Launcher::start(origin)?;
         // After the launcher, whose limits are those of the workers.
         preflight::raise_descriptor_limit();
         let channels = (control.clone(), requests);

@@ -12,20 +12,20 @@ mod endpoint;
 mod framing;
 mod key;
 mod pin;
+mod reply;
 mod talk;
 
 pub(crate) use block::Block;
 pub(crate) use buffer::{BUFFER_BYTES, Buffers, KEPT as KEPT_BUFFERS};
 pub(crate) use chunk::{CHUNK_HEADER_BYTES, ChunkHeader, rename_segments, segments_of, with_body};
 pub use coding::CodeError;
-#[cfg(test)]
-pub(crate) use coding::bodies;
-pub(crate) use coding::{Bodies, Packer, decode, encode};
+pub(crate) use coding::{Bodies, Packer, bodies, decode, decode_list, encode};
 pub(crate) use cutter::{Cut, Cutter, Oversize, SHORT_TAIL_BYTES, WORTH_SHARING_BYTES};
 pub(crate) use endpoint::{Inlet, Next, Outlet, Patience, Refused, Taken};
 pub(crate) use framing::Framing;
 pub(crate) use key::key_of;
 pub(crate) use pin::{Pins, Released};
+pub(crate) use reply::{AnswerKind, GO, RecordsHeader, SaidKind, answer_frame, answer_output, control_frame};
 pub(crate) use talk::{
     ANSWER_OVERHEAD_BYTES, Answer, Breach, Broken, Failed, PROTOCOL, Ready, Said, Say, check_chunks,
     records_header,

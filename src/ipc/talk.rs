@@ -19,12 +19,12 @@ const MAX_JSON_BYTES: usize = 1 << 20;
 /// Outputs of one answer at most. Each port needs one.
 const MAX_OUTPUTS: usize = 1024;
 
-const LENGTH_BYTES: usize = 4;
+pub(super) const LENGTH_BYTES: usize = 4;
 
 /// What stands before leased records.
-const RECORDS_HEADER_BYTES: usize = 16;
+pub(super) const RECORDS_HEADER_BYTES: usize = 16;
 const RECORDS: u8 = 1;
-const ALONE: u8 = 1;
+pub(super) const ALONE: u8 = 1;
 
 /// How a worker broke the protocol, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +64,8 @@ pub(crate) enum Answer {
     Failed(Failed),
     /// What the oldest record looks like.
     About(serde_json::Value),
+    /// The worker answers nothing more, and works on nothing: it ends when its input does.
+    Leaving,
 }
 
 /// Why a function failed.
@@ -109,6 +111,7 @@ impl Answer {
             }
             3 => json(&payload).map(Self::Failed),
             4 => json(&payload).map(Self::About),
+            5 => Ok(Self::Leaving),
             other => breach(format!("an answer of an unknown kind, {other}")),
         }
     }
@@ -263,7 +266,7 @@ pub(crate) enum Say {
 impl Say {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let (kind, numbers): (u8, &[u64]) = match self {
-            Self::Go => (65, &[]),
+            Self::Go => (super::GO, &[]),
             Self::Segment { id, bytes } => (66, &[*id, *bytes]),
             Self::Recycle(ids) => (67, ids),
             Self::Forget(ids) => (68, ids),

@@ -128,7 +128,8 @@ pub enum PartitionKey {
 }
 
 /// How records are framed and coded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Ended by `\n`.
     Lines,

@@ -29,9 +29,9 @@ pub struct Stage {
     pub python_executable: Option<String>,
     /// Python: `module:callable`, called once in each worker before its first record.
     pub initializer: Option<String>,
-    /// Python: fixed positional arguments added after the record.
+    /// Functions: fixed positional arguments. Python's get them after the record; Rust's ask their worker for them.
     pub args: Vec<serde_json::Value>,
-    /// Python: fixed keyword arguments.
+    /// Functions: fixed keyword arguments.
     pub kwargs: serde_json::Map<String, serde_json::Value>,
     /// Python: a list record becomes positional arguments, a map record keyword arguments.
     pub unpack: bool,

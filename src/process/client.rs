@@ -11,10 +11,11 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
-use super::launcher::LAUNCHER_NAME;
+use super::launcher::{ALL_ENDED, LAUNCHER_NAME};
 use super::protocol::{
     ADOPT, Answer, MAX_MESSAGE_BYTES, REVOKE, SIGNAL, START_IN_FILE, StartFailure, StartRequest,
 };
+use super::seed;
 use crate::model::{Exit, Signal, Usage};
 use crate::sys::message::{self, Received};
 
@@ -39,6 +40,15 @@ pub(crate) enum Notification {
     Lost,
 }
 
+/// What a launcher is a copy of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This executable, started again.
+    Anew,
+    /// This program as it was when it was initialised.
+    Seed,
+}
+
 /// A message that the socket had no room for yet.
 struct Unsent {
     bytes: Vec<u8>,
@@ -47,8 +57,8 @@ struct Unsent {
 
 /// The process that starts, signals and reaps workers. Dropping it kills them all.
 pub(crate) struct Launcher {
-    /// The guardian, which is the launcher's parent.
-    process: Child,
+    /// The guardian, which is the launcher's parent; `None` where it is a copy of this program's seed, which reaps it.
+    process: Option<Child>,
     socket: OwnedFd,
     unsent: VecDeque<Unsent>,
     /// The kernel was short of something for the first of them, and does not say when it has it again.
@@ -57,27 +67,37 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// Starts it: this executable again, under another name. It does not matter from which thread.
-    pub(crate) fn start() -> io::Result<Self> {
-        let (ours, theirs) =
+    /// Starts it. It does not matter from which thread.
+    pub(crate) fn start(origin: Origin) -> io::Result<Self> {
+        let (socket, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let process = match origin {
+            Origin::Anew => Some(Self::execute(theirs)?),
+            Origin::Seed => {
+                seed::grow(&theirs)?;
+                None
+            }
+        };
+        Ok(Self {
+            process,
+            socket,
+            unsent: VecDeque::new(),
+            is_refused: false,
+            buffer: vec![0; MAX_MESSAGE_BYTES],
+        })
+    }
+
+    fn execute(socket: OwnedFd) -> io::Result<Child> {
         // It blocks all signals when it is ready to. Until then it would die of a Ctrl-C that is meant for us, or of a
         // stray SIGTERM, did it not inherit the mask of the thread that starts it.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let process = Command::new("/proc/self/exe")
             .arg0(LAUNCHER_NAME)
-            .stdin(Stdio::from(theirs))
+            .stdin(Stdio::from(socket))
             .stdout(Stdio::null())
             .spawn();
         mask.thread_set_mask()?;
-        let process = process?;
-        Ok(Self {
-            process,
-            socket: ours,
-            unsent: VecDeque::new(),
-            is_refused: false,
-            buffer: vec![0; MAX_MESSAGE_BYTES],
-        })
+        process
     }
 
     /// To wait on: readable when it has something to tell, writable when it takes what it had no room for.
@@ -204,18 +224,22 @@ impl Launcher {
     /// may be left if it was killed too.
     pub(crate) fn end(&mut self) -> bool {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+        let mut has_ended_all = false;
         // The other end is closed when both are gone. What is still told is read, so that nobody waits for room.
         loop {
             let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut polled, PollTimeout::NONE);
             match message::receive(self.socket.as_fd(), &mut self.buffer) {
                 Ok(Received { length: 0, .. }) => break,
-                Ok(_) => {}
+                Ok(Received { length, .. }) => has_ended_all = self.buffer[..length] == ALL_ENDED,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(_) => break,
             }
         }
-        self.process.wait().is_ok_and(|status| status.success())
+        if let Some(process) = &mut self.process {
+            let _ = process.wait();
+        }
+        has_ended_all
     }
 }
 

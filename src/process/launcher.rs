@@ -20,6 +20,7 @@ use super::protocol::{
     ADOPT, ANSWER_BYTES, Answer, Decoded, MAX_MESSAGE_BYTES, REVOKE, Reader, SIGNAL, START, START_IN_FILE,
     StartFailure,
 };
+use super::seed::{self, Live};
 use super::sweep::kill_descendants;
 use crate::model::{Exit, Usage};
 use crate::sys::fork::{Fork, fork};
@@ -40,34 +41,66 @@ pub(crate) fn is_initialised() -> bool {
     IS_INITIALISED.load(Ordering::Acquire)
 }
 
+/// What a launcher says last, when nothing is left of what it has started: its end alone could be a kill.
+pub(super) const ALL_ENDED: [u8; 1] = [0];
+
+/// From here on this process may start launchers. `live`: what a copy of one does, to be a worker; `None` where this
+/// program has nothing that it could do.
+pub(crate) fn initialise(live: Option<Live>) {
+    if let Some(live) = live {
+        seed::plant(live);
+    }
+    IS_INITIALISED.store(true, Ordering::Release);
+}
+
 /// If this process was started to be a launcher, is it, and does not return.
 ///
 /// Must run before any thread is started and before the arguments are looked at.
-pub(crate) fn become_launcher_if_asked() {
+pub(crate) fn become_launcher_if_asked(live: Live) {
     let mut args = std::env::args_os();
     if args.next().is_none_or(|name| name != LAUNCHER_NAME) || args.next().is_some() {
-        return IS_INITIALISED.store(true, Ordering::Release);
+        return;
     }
     // What whoever started the engine left open is for workers that are to have it, and for nobody else.
     let inherited = descriptor::inheritable();
-    let Some((socket, null)) = take_socket() else { std::process::exit(1) };
-    match fork() {
-        Ok(Fork::Parent(launcher)) => guardian::guard(launcher, &socket),
-        // Where no process can be made for it, there is one guard less, and a run all the same.
-        Ok(Fork::Child) | Err(_) => {
-            let Some(mut launcher) = Server::new(socket, null, inherited) else { std::process::exit(1) };
-            launcher.run();
-            kill_descendants(&launcher.signals);
+    // It came as standard input, the one way that needs no number to be agreed upon.
+    let Ok(socket) = descriptor::copy_above(std::io::stdin().as_fd(), 3) else { std::process::exit(1) };
+    serve(socket, Program { inherited, kept: Vec::new(), live })
+}
+
+/// What a launcher has of the program that it is.
+pub(super) struct Program {
+    /// What whoever started the engine left inheritable.
+    pub(super) inherited: Vec<RawFd>,
+    /// Descriptors of the program's own, that its copies keep.
+    pub(super) kept: Vec<RawFd>,
+    pub(super) live: Live,
+}
+
+/// The life of a launcher, and of its guardian. `socket`: the way to the engine.
+pub(super) fn serve(socket: OwnedFd, program: Program) -> ! {
+    let Some(null) = settle() else { std::process::exit(1) };
+    let is_guarded = match fork() {
+        Ok(Fork::Parent(launcher)) => {
+            guardian::guard(launcher, &socket);
+            let _ = message::send(socket.as_fd(), &ALL_ENDED, &[], true);
+            std::process::exit(0);
         }
+        Ok(Fork::Child) => true,
+        // Where no process can be made for it, there is one guard less, and a run all the same.
+        Err(_) => false,
+    };
+    let Some(mut launcher) = Server::new(socket, null, program) else { std::process::exit(1) };
+    launcher.run();
+    kill_descendants(&launcher.signals);
+    if !is_guarded {
+        let _ = message::send(launcher.socket.as_fd(), &ALL_ENDED, &[], true);
     }
     std::process::exit(0);
 }
 
-/// What the launcher and its guardian have in common: the socket, which came as standard input, the one way that needs
-/// no number to be agreed upon, and `/dev/null` in its place.
-fn take_socket() -> Option<(OwnedFd, OwnedFd)> {
-    let stdin = std::io::stdin();
-    let socket = descriptor::copy_above(stdin.as_fd(), 3).ok()?;
+/// What the launcher and its guardian have in common; `/dev/null`, which is in the place of their standard streams.
+fn settle() -> Option<OwnedFd> {
     let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").ok()?.into();
     for standard in 0..2 {
         descriptor::place_at(null.as_fd(), standard).ok()?;
@@ -78,7 +111,7 @@ fn take_socket() -> Option<(OwnedFd, OwnedFd)> {
     // get an empty mask.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).ok()?;
     stand_alone()?;
-    Some((socket, null))
+    Some(null)
 }
 
 /// A session of its own: no terminal, whose Ctrl-C would reach it, and none for the workers. And all that is
@@ -135,8 +168,7 @@ struct Server {
     look_again_at: Option<Instant>,
     /// The last that have ended without being workers: one may be a worker that a fork server has only just made.
     strangers: VecDeque<Stranger>,
-    /// What whoever started the engine left inheritable.
-    inherited: Vec<RawFd>,
+    program: Program,
     /// Between the last look and the next.
     look_interval: Duration,
     answers: Vec<u8>,
@@ -162,7 +194,7 @@ struct Stranger {
 const STRANGERS: usize = 256;
 
 impl Server {
-    fn new(socket: OwnedFd, null: OwnedFd, inherited: Vec<RawFd>) -> Option<Self> {
+    fn new(socket: OwnedFd, null: OwnedFd, program: Program) -> Option<Self> {
         // Neither comes with a fork from a guardian.
         stand_alone()?;
         let signals = ended_children().ok()?;
@@ -174,7 +206,7 @@ impl Server {
             groups: HashMap::new(),
             look_again_at: None,
             strangers: VecDeque::new(),
-            inherited,
+            program,
             look_interval: FIRST_LOOK,
             answers: Vec::new(),
             is_urgent: false,
@@ -301,13 +333,17 @@ impl Server {
             env: &decoded.env,
             cwd: decoded.cwd,
             descriptors: &placed,
-            inherited: if decoded.inherits { &self.inherited } else { &[] },
+            inherited: if decoded.inherits { &self.program.inherited } else { &[] },
             limits: &decoded.limits,
             nice: decoded.nice,
             cpus: &decoded.cpus,
         };
         let id = decoded.id;
-        match spawn::spawn(&program) {
+        let started = match decoded.is_copy {
+            false => spawn::spawn(&program),
+            true => self.copy(&program),
+        };
+        match started {
             Ok(pid) => {
                 let is_unsaid = decoded.is_brief;
                 let worker =
@@ -346,6 +382,20 @@ impl Server {
                 if let Some(next) = next {
                     self.tell_revoked(next.id);
                 }
+            }
+        }
+    }
+
+    /// Makes a copy of this process that is a worker. Returns in the launcher only.
+    fn copy(&self, program: &spawn::Program<'_>) -> Result<i32, (Step, i32)> {
+        let name = program.argv.last().copied().unwrap_or_default();
+        match spawn::copy(program, &self.program.kept, name)? {
+            Some(pid) => Ok(pid),
+            None => {
+                // What the launcher has in memory must not be dropped here, however the worker ends.
+                let live = self.program.live;
+                let _ = std::panic::catch_unwind(|| live());
+                std::process::abort()
             }
         }
     }

@@ -45,6 +45,8 @@ pub(crate) struct StartRequest {
     pub(crate) after: Option<u64>,
     /// It gets every descriptor that whoever started the engine left inheritable.
     pub(crate) inherits: bool,
+    /// Nothing is executed: it is a copy of the launcher, and goes on as a worker of this program.
+    pub(crate) is_copy: bool,
 }
 
 /// Why a worker could not be started.
@@ -191,7 +193,7 @@ impl StartRequest {
             bytes.extend_from_slice(&value.to_le_bytes());
         };
         bytes.extend_from_slice(&self.id.to_le_bytes());
-        bytes.push(u8::from(self.is_brief) | u8::from(self.inherits) << 1);
+        bytes.push(u8::from(self.is_brief) | u8::from(self.inherits) << 1 | u8::from(self.is_copy) << 2);
         // No process has the number 0.
         bytes.extend_from_slice(&self.after.unwrap_or(0).to_le_bytes());
         number(&mut bytes, self.descriptors.len());
@@ -232,6 +234,7 @@ pub(super) struct Decoded<'a> {
     pub(super) is_brief: bool,
     pub(super) after: Option<u64>,
     pub(super) inherits: bool,
+    pub(super) is_copy: bool,
 }
 
 impl<'a> Decoded<'a> {
@@ -241,7 +244,7 @@ impl<'a> Decoded<'a> {
         reader.u8()?;
         let id = reader.u64()?;
         let flags = reader.u8()?;
-        let (is_brief, inherits) = (flags & 1 != 0, flags & 2 != 0);
+        let (is_brief, inherits, is_copy) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
         let after = Some(reader.u64()?).filter(|&after| after != 0);
         let count = reader.u32()?;
         let targets = (0..count).map(|_| reader.i32()).collect::<Option<_>>()?;
@@ -254,7 +257,21 @@ impl<'a> Decoded<'a> {
         let (program, cwd) = (reader.text()?, reader.text()?);
         let argv = (0..argc).map(|_| reader.text()).collect::<Option<_>>()?;
         let env = (0..envc).map(|_| reader.text()).collect::<Option<_>>()?;
-        Some(Self { id, targets, limits, nice, cpus, program, cwd, argv, env, is_brief, after, inherits })
+        Some(Self {
+            id,
+            targets,
+            limits,
+            nice,
+            cpus,
+            program,
+            cwd,
+            argv,
+            env,
+            is_brief,
+            after,
+            inherits,
+            is_copy,
+        })
     }
 }
 

@@ -133,6 +133,25 @@ pub(crate) fn copy_above(fd: BorrowedFd<'_>, lowest: RawFd) -> io::Result<OwnedF
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// A copy of the descriptor that has this number, if any has.
+pub(crate) fn look_at(number: RawFd) -> io::Result<File> {
+    // SAFETY: a number that is no open descriptor makes the call fail with EBADF, and the borrow ends with it.
+    Ok(copy_above(unsafe { BorrowedFd::borrow_raw(number) }, 3)?.into())
+}
+
+/// The descriptor that whoever started this process left at this number for it to own, closed on exec from here on. To
+/// be asked for once.
+pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: fcntl on a number that is no open descriptor fails with EBADF and does nothing.
+    fcntl(unsafe { BorrowedFd::borrow_raw(number) }, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: it is open, no standard one, and was put there for this process, in which nobody else knows it: it is
+    // named once, in what the process was started with.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Puts a copy of `fd` at the number `target`, in the place of whatever was there.
 pub(crate) fn place_at(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     // SAFETY: dup2 touches no memory. Only the launcher calls this, at its start, for the standard numbers,
@@ -143,17 +162,36 @@ pub(crate) fn place_at(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Descriptors besides the standard ones that a program that this process executes would have, in order.
-pub(crate) fn inheritable() -> Vec<RawFd> {
+/// All descriptors of this process, in order.
+pub(crate) fn open_numbers() -> Vec<RawFd> {
     let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
     let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
+    let is_open = |&fd: &RawFd| {
+        // SAFETY: fcntl on a number that is no longer open, such as that of the list, fails with EBADF.
+        fcntl(unsafe { BorrowedFd::borrow_raw(fd) }, FcntlArg::F_GETFD).is_ok()
+    };
+    let listed: Vec<RawFd> = numbers.collect();
+    let mut open: Vec<RawFd> = listed.into_iter().filter(is_open).collect();
+    open.sort_unstable();
+    open
+}
+
+/// Closes all descriptors but these. Only for a copy of the launcher, in which nothing that owns another of them is ever
+/// used or dropped.
+pub(crate) fn close_all_but(spared: &[RawFd]) {
+    for number in open_numbers().into_iter().filter(|number| !spared.contains(number)) {
+        // SAFETY: close touches no memory, and nobody in this process uses the number: see above.
+        unsafe { nix::libc::close(number) };
+    }
+}
+
+/// Descriptors besides the standard ones that a program that this process executes would have, in order.
+pub(crate) fn inheritable() -> Vec<RawFd> {
     let is_inheritable = |&fd: &RawFd| {
         // SAFETY: the descriptor was just listed; should it be closed meanwhile, the call fails.
         fd > 2 && fcntl(unsafe { BorrowedFd::borrow_raw(fd) }, FcntlArg::F_GETFD) == Ok(0)
     };
-    let mut inheritable: Vec<RawFd> = numbers.filter(is_inheritable).collect();
-    inheritable.sort_unstable();
-    inheritable
+    open_numbers().into_iter().filter(is_inheritable).collect()
 }
 
 /// Marks every descriptor from 3 on to be closed on exec, so that only listed ones reach a worker.

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "the only place for it")]
 
 pub(crate) mod descriptor;
+pub(crate) mod environment;
 pub(crate) mod fork;
 pub(crate) mod mapping;
 pub(crate) mod message;

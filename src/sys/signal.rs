@@ -9,6 +9,13 @@ pub(crate) fn set_default(signal: Signal) {
     let _ = unsafe { sigaction(signal, &default) };
 }
 
+/// Has a signal ignored.
+pub(crate) fn ignore(signal: Signal) {
+    let ignored = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: no code runs when the signal comes.
+    let _ = unsafe { sigaction(signal, &ignored) };
+}
+
 /// Gives the real-time signals their default disposition, the two that glibc keeps to itself among them: its
 /// `posix_spawn`, which starts the launcher, leaves those ignored, and its `sigaction` refuses to change them.
 pub(crate) fn set_real_time_default() {

@@ -6,10 +6,14 @@
 //! death signal, limits, the working directory.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::os::fd::RawFd;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, RawFd};
 
 use nix::libc;
 
+use super::descriptor;
+use super::fork::{Fork, fork};
 use super::message::MAX_DESCRIPTORS;
 
 /// What to start. All pointers live as long as the call.
@@ -84,6 +88,29 @@ struct Shared<'a> {
     failure: Option<(Step, c_int)>,
 }
 
+impl<'a> Shared<'a> {
+    fn new(program: &'a Program<'a>, argv: &'a [*const c_char], envp: &'a [*const c_char]) -> Self {
+        // SAFETY: a cpu_set_t is an array of integers, for which zero bytes are valid.
+        let mut cpus: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        for &cpu in program.cpus {
+            if cpu < libc::CPU_SETSIZE as usize {
+                // SAFETY: the index was compared with the set's size.
+                unsafe { libc::CPU_SET(cpu, &mut cpus) };
+            }
+        }
+        Self {
+            program,
+            argv,
+            envp,
+            cpus,
+            free_from: program.descriptors.iter().map(|&(_, there)| there + 1).max().unwrap_or(3).max(3),
+            // SAFETY: getpid has no preconditions.
+            parent: unsafe { libc::getpid() },
+            failure: None,
+        }
+    }
+}
+
 /// Enough for the child's calls; it runs on a stack of its own, below which the launcher's is not touched.
 const STACK_BYTES: usize = 64 << 10;
 
@@ -98,24 +125,7 @@ pub(crate) fn spawn(program: &Program<'_>) -> Result<i32, (Step, c_int)> {
         texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
     };
     let (argv, envp) = (null_ended(program.argv), null_ended(program.env));
-    // SAFETY: a cpu_set_t is an array of integers, for which zero bytes are valid.
-    let mut cpus: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    for &cpu in program.cpus {
-        if cpu < libc::CPU_SETSIZE as usize {
-            // SAFETY: the index was compared with the set's size.
-            unsafe { libc::CPU_SET(cpu, &mut cpus) };
-        }
-    }
-    let mut shared = Shared {
-        program,
-        argv: &argv,
-        envp: &envp,
-        cpus,
-        free_from: program.descriptors.iter().map(|&(_, there)| there + 1).max().unwrap_or(3).max(3),
-        // SAFETY: getpid has no preconditions.
-        parent: unsafe { libc::getpid() },
-        failure: None,
-    };
+    let mut shared = Shared::new(program, &argv, &envp);
     // Never read before the child writes it, so that it need not be cleared.
     let mut stack: Vec<std::mem::MaybeUninit<u128>> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
@@ -158,6 +168,60 @@ extern "C" fn child(shared: *mut c_void) -> c_int {
     shared.failure = Some(failure);
     // SAFETY: `_exit` runs no destructors and no handlers of the parent's.
     unsafe { libc::_exit(127) }
+}
+
+/// Makes a copy of this process, set up as [`spawn`] sets up a program, with the environment and the descriptors that
+/// it lists and those in `kept`, but with nothing executed: the copy goes on here. Only for a process that has one
+/// thread: the launcher. `name`: what the copy is called in lists of processes.
+///
+/// Returns in both, `Some` with the pid in the parent when the copy is set up.
+///
+/// # Errors
+///
+/// The step and the error number; no copy is left.
+pub(crate) fn copy(program: &Program<'_>, kept: &[RawFd], name: &CStr) -> Result<Option<i32>, (Step, c_int)> {
+    let shared = Shared::new(program, &[], &[]);
+    let pipe = descriptor::pipe().map_err(|error| (Step::Descriptors, error.raw_os_error().unwrap_or(0)))?;
+    let (reading, writing) = pipe;
+    match fork().map_err(|errno| (Step::Fork, errno as c_int))? {
+        Fork::Parent(pid) => {
+            drop(writing);
+            let mut told = Vec::new();
+            // Nothing is told where all has gone well.
+            let _ = File::from(reading).read_to_end(&mut told);
+            let Some((step, errno)) = told.split_first() else { return Ok(Some(pid)) };
+            crate::sys::reap::reap_blocking(pid);
+            let errno = errno.first_chunk().map_or(0, |errno| c_int::from_le_bytes(*errno));
+            Err((Step::from_number(*step), errno))
+        }
+        Fork::Child => {
+            // Out of the way of the numbers that are wanted.
+            let moved = descriptor::copy_above(writing.as_fd(), shared.free_from);
+            drop((reading, writing));
+            let Ok(writing) = moved else { std::process::abort() };
+            match prepare(&shared) {
+                Ok(()) => {}
+                Err((step, errno)) => {
+                    let told = [&[step as u8][..], &errno.to_le_bytes()].concat();
+                    let _ = File::from(writing).write_all(&told);
+                    // SAFETY: `_exit` runs no destructors and no handlers of the parent's.
+                    unsafe { libc::_exit(127) }
+                }
+            }
+            let wanted = program.descriptors.iter().map(|&(_, there)| there);
+            let mut spared: Vec<RawFd> = wanted.chain(kept.iter().copied()).collect();
+            spared.extend([0, 1, 2]);
+            // What owns the others in this copy of the memory is never dropped: the copy ends by an exit. The way to the
+            // parent is among them, which so learns that all is set up.
+            descriptor::close_all_but(&spared);
+            std::mem::forget(writing);
+            // A Rust program finds it so, and a copy is to find what a new one does.
+            super::signal::ignore(nix::sys::signal::Signal::SIGPIPE);
+            super::environment::replace(program.env);
+            let _ = nix::sys::prctl::set_name(name);
+            Ok(None)
+        }
+    }
 }
 
 fn check(step: Step, result: c_int) -> Result<(), (Step, c_int)> {

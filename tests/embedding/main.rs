@@ -55,7 +55,7 @@ fn assert_balanced(report: &Report) {
 }
 
 fn main() -> ExitCode {
-    mpflow::init();
+    mpflow::init(&mpflow::Functions::new());
     let tests = [values::TESTS, bytes::TESTS].concat();
     own_main::run(&tests)
 }

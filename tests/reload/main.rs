@@ -10,6 +10,6 @@ mod steer;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    mpflow::init();
+    mpflow::init(&mpflow::Functions::new());
     own_main::run(steer::TESTS)
 }

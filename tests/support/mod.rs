@@ -56,6 +56,8 @@ pub(crate) struct Scenario {
     args: Vec<String>,
     env: Vec<(String, String)>,
     prefix: Vec<String>,
+    /// What is started instead of `mpflow`: a program with its command line, and functions of its own.
+    program: PathBuf,
     stdin: Input,
     holds_stdout: bool,
     /// Its pids are not those of this machine.
@@ -81,6 +83,7 @@ impl Scenario {
             args: Vec::new(),
             env: Vec::new(),
             prefix: Vec::new(),
+            program: PathBuf::from(env!("CARGO_BIN_EXE_mpflow")),
             stdin: Input::Nothing,
             holds_stdout: false,
             counts_apart: false,
@@ -149,6 +152,12 @@ impl Scenario {
         self
     }
 
+    /// Runs the pipeline by this program, which has the same command line.
+    pub(crate) fn by(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = program.into();
+        self
+    }
+
     /// Starts `mpflow` through a shell that does this first.
     pub(crate) fn after(mut self, script: &str) -> Self {
         self.prefix = ["/bin/sh", "-c", &format!("{script}\nexec \"$@\""), "sh"].map(str::to_owned).to_vec();
@@ -198,7 +207,8 @@ impl Scenario {
             "there is something of the run before it begins: {:#?}",
             before.describe()
         );
-        let own = [env!("CARGO_BIN_EXE_mpflow"), "run", &self.pipeline].map(str::to_owned);
+        let program = self.program.to_string_lossy();
+        let own = [&program, "run", &self.pipeline].map(str::to_owned);
         let files = ["--report", "report.json", "--events", "events.ndjson"].map(str::to_owned);
         let line: Vec<String> = self.prefix.into_iter().chain(own).chain(files).chain(self.args).collect();
         let mut command = Command::new(&line[0]);

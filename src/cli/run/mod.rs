@@ -83,9 +83,7 @@ pub(super) fn execute(args: Args) -> Result<End, CliError> {
         return Ok(End::Wrong);
     };
     let mut diagnostics = loaded.warnings;
-    let mut problems = mpflow::not_yet(loaded.document.pipeline());
-    problems.extend(mpflow::preflight(&loaded.plan));
-    diagnostics.extend(loaded.document.diagnose(problems));
+    diagnostics.extend(loaded.document.diagnose(mpflow::preflight(&loaded.plan)));
     let progress = progress_for(&args, &loaded.plan);
     if diagnostics.has_errors() || progress != Progress::Failures {
         show::diagnostics(&diagnostics);

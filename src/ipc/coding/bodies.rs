@@ -69,7 +69,6 @@ impl Bodies {
 }
 
 /// The bodies of the records of a block.
-#[cfg(test)]
 pub(crate) fn bodies(format: Format, block: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut bodies = Bodies::new(format);
     std::iter::from_fn(move || bodies.next(block))

@@ -11,6 +11,7 @@
 
 mod bodies;
 mod error;
+mod list;
 mod msgpack;
 mod pack;
 mod text;
@@ -19,10 +20,9 @@ mod text_read;
 use serde::Serialize;
 use serde::de::Deserialize;
 
-pub(crate) use bodies::Bodies;
-#[cfg(test)]
-pub(crate) use bodies::bodies;
+pub(crate) use bodies::{Bodies, bodies};
 pub use error::CodeError;
+pub(crate) use list::decode_list;
 pub(crate) use pack::Packer;
 
 use crate::model::Format;

@@ -1,7 +1,9 @@
 //! MessagePack: <https://github.com/msgpack/msgpack/blob/master/spec.md>.
 
+use std::marker::PhantomData;
+
 use serde::Serialize;
-use serde::de::Deserialize;
+use serde::de::{Deserialize, DeserializeSeed};
 
 /// A struct is a map and what serde calls human-readable is used, so that a value looks to another language as it
 /// does in JSON.
@@ -11,8 +13,12 @@ pub(super) fn write<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Res
 }
 
 pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, String> {
+    read_as(body, PhantomData::<T>)
+}
+
+pub(super) fn read_as<'de, S: DeserializeSeed<'de>>(body: &'de [u8], seed: S) -> Result<S::Value, String> {
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body).with_human_readable();
-    T::deserialize(&mut deserializer).map_err(|error| error.to_string())
+    seed.deserialize(&mut deserializer).map_err(|error| error.to_string())
 }
 
 /// Bytes of the mark and of the number of an `array 32`.

@@ -18,6 +18,8 @@ pub(crate) struct Packer {
     chunk: usize,
     chunk_records: u32,
     most_in_chunk: u32,
+    /// And how many bytes.
+    chunk_bytes: usize,
 }
 
 /// Where the first element of a chunk lies that has no segments.
@@ -38,7 +40,15 @@ impl Packer {
             chunk: 0,
             chunk_records: 0,
             most_in_chunk: u32::try_from(capacity).map_or(MOST_IN_CHUNK, |most| most.clamp(1, MOST_IN_CHUNK)),
+            chunk_bytes: CHUNK_BYTES,
         }
+    }
+
+    /// For queues that take no longer record, which a whole chunk counts as.
+    pub(crate) fn with_max_record(mut self, bytes: u64) -> Self {
+        let most = usize::try_from(bytes).map_or(CHUNK_BYTES, |most| most.saturating_add(CHUNK_HEADER_BYTES));
+        self.chunk_bytes = CHUNK_BYTES.min(most);
+        self
     }
 
     /// Adds a record by its body.
@@ -60,7 +70,7 @@ impl Packer {
             }
             Framing::Chunks => {
                 let is_full = self.chunk_records == self.most_in_chunk
-                    || self.bytes.len() - self.chunk + body.len() > CHUNK_BYTES;
+                    || self.bytes.len() - self.chunk + body.len() > self.chunk_bytes;
                 if is_full {
                     self.end_chunk();
                 }

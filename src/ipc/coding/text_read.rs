@@ -1,15 +1,20 @@
 //! Scalars from text.
 
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use serde::de::value::SeqDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, IntoDeserializer, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::text::TextError;
 
 pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, String> {
-    T::deserialize(Text(body)).map_err(|error| error.0)
+    read_as(body, PhantomData::<T>)
+}
+
+pub(super) fn read_as<'de, S: DeserializeSeed<'de>>(body: &'de [u8], seed: S) -> Result<S::Value, String> {
+    seed.deserialize(Text(body)).map_err(|error| error.0)
 }
 
 impl Error for TextError {

@@ -60,8 +60,11 @@ fn idle(key: &str, circumstances: Circumstances) -> Option<Idle> {
     let error = |where_, help| Some(Idle { where_, help, severity: Severity::Error });
     let is_python = body == BodyKind::Python;
     match key {
-        "python_executable" | "initializer" | "args" | "kwargs" | "preload" | "unpack" if !is_python => {
+        "python_executable" | "initializer" | "preload" | "unpack" if !is_python => {
             error("a stage that runs no Python callable", "remove it, or use `python: module:callable`")
+        }
+        "args" | "kwargs" if body == BodyKind::Command => {
+            error("a stage that runs a command", "write them into the command")
         }
         "preload" if start_method == Some(StartMethod::Spawn) => {
             error("workers that are started by `spawn`", "set `start_method: forkserver`, or remove it")

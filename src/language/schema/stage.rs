@@ -44,9 +44,9 @@ pub(super) struct Stage {
     python_executable: FullText,
     /// A Python callable, called once in each worker before its first record.
     initializer: Callable,
-    /// Python: fixed positional arguments, added after the record.
+    /// Functions: fixed positional arguments. Python's get them after the record; Rust's ask their worker for them.
     args: Whole<Vec<Anything>>,
-    /// Python: fixed keyword arguments.
+    /// Functions: fixed keyword arguments.
     kwargs: Whole<std::collections::BTreeMap<String, Anything>>,
     /// Python: a list record becomes positional arguments, a map record keyword arguments.
     #[schemars(extend("default" = false))]

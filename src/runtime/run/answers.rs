@@ -13,7 +13,7 @@ use super::window::LARGEST_PIPE;
 use super::worker::{Exchange, Tap};
 use crate::ipc::{Answer, Block, Breach, Cut, Failed, Framing};
 use crate::runtime::broker::{Failure, Lease, Results};
-use crate::runtime::supervisor::Worker;
+use crate::runtime::supervisor::{Asked, Input, Worker};
 
 impl RunLoop {
     pub(super) fn read_answers(&mut self, stage: usize, rank: usize) {
@@ -178,6 +178,12 @@ impl RunLoop {
             }
             Answer::About(value) => {
                 *about = Some(value);
+                Ok(())
+            }
+            Answer::Leaving => {
+                // What it holds it does not work on: it goes to others uncharged, when the worker has ended.
+                io.input_closed = true;
+                self.inputs.push_back(Input::Retire { worker, asked: Asked::Replace });
                 Ok(())
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -20,6 +21,10 @@ const BASIC: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 /// The interpreter of a Python stage that names none, where no virtual environment is active.
 const PYTHON: &str = "python3";
 
+/// This program, and what its workers are called in lists of processes.
+const PROGRAM: &str = "/proc/self/exe";
+const WORKER: &str = "mpflow-worker";
+
 /// The shell of the language, section 3.
 const SHELL: &str = "/bin/sh";
 
@@ -33,6 +38,9 @@ pub(super) struct Recipe {
     is_each: bool,
     /// It is a command that is forked: it has what whoever started the engine left open.
     inherits: bool,
+    /// It is a copy of the launcher, which is this program too.
+    is_copy: bool,
+    is_forked: bool,
     program: Option<PathBuf>,
     env: Vec<Vec<u8>>,
     path: Option<OsString>,
@@ -62,7 +70,10 @@ impl Recipe {
         let (argv, variables) = match &stage.body {
             Body::Command(command) => templates(command.get(rank), is_each, stage.line_buffered),
             Body::Python(target) => (python(stage, target, &declared), Vec::new()),
-            Body::Function(_) => return Err("this program has registered no functions".to_owned()),
+            Body::Function(_) => {
+                let name = stage.worker_name(rank);
+                ([WORKER, &name].map(Template::literal).to_vec(), Vec::new())
+            }
         };
         let path = declared.get(OsStr::new("PATH")).cloned();
         let cwd = stage.cwd.get(rank).clone();
@@ -75,6 +86,8 @@ impl Recipe {
             variables,
             is_each,
             inherits: stage.start_method == StartMethod::Fork && matches!(stage.body, Body::Command(_)),
+            is_copy: matches!(stage.body, Body::Function(_)) && stage.start_method != StartMethod::Spawn,
+            is_forked: stage.start_method == StartMethod::Fork,
             program: None,
             env,
             path,
@@ -83,6 +96,11 @@ impl Recipe {
             nice: stage.limits.nice,
             cpus: stage.limits.cpus.clone().unwrap_or_default(),
         };
+        if matches!(stage.body, Body::Function(_)) {
+            recipe.program = Some(PROGRAM.into());
+            recipe.enter_cwd()?;
+            return Ok(recipe);
+        }
         let first = recipe.argv.first().ok_or("the command is empty")?;
         if first.pieces().next().is_none() {
             recipe.program = Some(recipe.look_up(&literal(first))?);
@@ -109,15 +127,19 @@ impl Recipe {
     fn look_up(&self, name: &str) -> Result<PathBuf, Refusal> {
         let found = find_program(name, self.path.as_deref(), &self.cwd);
         // A path is looked for from the working directory on, which may be what is missing.
-        let entered = std::fs::metadata(self.cwd.join("."));
-        match (found, entered) {
+        match (found, self.enter_cwd()) {
             (Lookup::Found(program), _) => Ok(program),
-            (_, Err(error)) => {
-                Err(format!("cannot enter the working directory `{}`: {error}", self.cwd.display()))
-            }
-            (Lookup::NotExecutable(file), Ok(_)) => Err(format!("`{}` is not executable", file.display())),
-            (Lookup::Missing, Ok(_)) => Err(format!("there is no program `{name}`")),
+            (_, Err(refusal)) => Err(refusal),
+            (Lookup::NotExecutable(file), Ok(())) => Err(format!("`{}` is not executable", file.display())),
+            (Lookup::Missing, Ok(())) => Err(format!("there is no program `{name}`")),
         }
+    }
+
+    fn enter_cwd(&self) -> Result<(), Refusal> {
+        let entered = std::fs::metadata(self.cwd.join("."));
+        entered
+            .map(drop)
+            .map_err(|error| format!("cannot enter the working directory `{}`: {error}", self.cwd.display()))
     }
 
     /// The request for one process, without its descriptors. `record`: what an `each` process is started for.
@@ -162,12 +184,18 @@ impl Recipe {
             is_brief: self.is_each,
             after: None,
             inherits: self.inherits,
+            is_copy: self.is_copy,
         })
     }
 
-    /// Whether it gets what whoever started the engine left inheritable.
-    pub(super) fn inherits(&self) -> bool {
-        self.inherits
+    /// The first number that it has no descriptor at before it is given its own.
+    pub(super) fn first_free_number(&self, inheritable: &[RawFd]) -> RawFd {
+        match (self.inherits, self.is_copy && self.is_forked) {
+            // Its own come after what it inherits, whose numbers are known to who wrote the command.
+            (true, _) => inheritable.last().map_or(0, |last| last + 1),
+            (_, true) => crate::process::first_free_number(),
+            _ => 0,
+        }
     }
 
     /// Whether the record is in the arguments, so that it is not given on standard input.

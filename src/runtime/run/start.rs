@@ -136,11 +136,8 @@ impl RunLoop {
             self.probe_of_the_first_line(stage).map_err(|error| Refusal { error, is_passing: false })?;
         let id = self.next_id;
         self.next_id += 1;
-        let mut ends = Ends::default();
-        if recipe.inherits() {
-            // Its own come after what it inherits, whose numbers are known to who wrote the command.
-            ends.next = self.inheritable.last().map_or(0, |last| last + 1);
-        }
+        let next = recipe.first_free_number(&self.inheritable);
+        let mut ends = Ends { next, ..Ends::default() };
         let mut io = WorkerIo {
             worker,
             id,
