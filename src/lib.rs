@@ -62,6 +62,7 @@ pub mod graph;
 pub mod language;
 pub mod model;
 pub mod observe;
+pub mod pipeline;
 pub mod report;
 pub mod shared;
 

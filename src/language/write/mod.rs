@@ -5,7 +5,8 @@ mod scalar;
 mod yaml;
 
 pub(crate) use pipeline::{
-    backoff, batch, command, duration, exit, limits, per_worker, probe, restart, retry, size, stop, write,
+    batch, duration, exit, limits, mode, on_error, on_failure, probe, restart, retry, size, start_method,
+    state, stop, when_full, write,
 };
-pub(crate) use scalar::literal;
-pub(crate) use yaml::{Entry, Written, Yaml};
+pub use scalar::literal;
+pub(crate) use yaml::{Entry, Item, Written, Yaml};

@@ -140,7 +140,7 @@ fn owned(value: &Json) -> Yaml {
 }
 
 /// A value that differs from worker to worker is a list of all, of which an expression takes the worker's.
-pub(crate) fn per_worker<T>(value: &PerWorker<T>, write: impl Fn(&T) -> Json) -> Yaml {
+fn per_worker<T>(value: &PerWorker<T>, write: impl Fn(&T) -> Json) -> Yaml {
     match value {
         PerWorker::Same(value) => owned(&write(value)),
         PerWorker::ByRank(values) => {
@@ -150,7 +150,7 @@ pub(crate) fn per_worker<T>(value: &PerWorker<T>, write: impl Fn(&T) -> Json) ->
     }
 }
 
-pub(crate) fn command(command: &Command) -> Json {
+fn command(command: &Command) -> Json {
     match command {
         Command::Shell(script) => json!(script),
         Command::Argv(argv) => json!(argv),
@@ -189,14 +189,14 @@ pub(crate) fn duration(duration: Duration) -> Yaml {
         (1, "ns"),
     ];
     let nanos = duration.as_nanos();
-    let unit = UNITS.iter().find(|(unit, _)| nanos > 0 && nanos % unit == 0);
+    let unit = UNITS.iter().find(|(unit, _)| nanos > 0 && nanos.is_multiple_of(*unit));
     Yaml::Text(unit.map_or_else(|| "0s".to_owned(), |(unit, name)| format!("{}{name}", nanos / unit)))
 }
 
 /// Likewise.
 pub(crate) fn size(bytes: u64) -> Yaml {
     const UNITS: [(u64, &str); 4] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
-    let unit = UNITS.iter().find(|(unit, _)| bytes > 0 && bytes % unit == 0);
+    let unit = UNITS.iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit));
     Yaml::Text(unit.map_or_else(|| "0B".to_owned(), |(unit, name)| format!("{}{name}", bytes / unit)))
 }
 
@@ -236,7 +236,7 @@ pub(crate) fn restart(restart: Restart) -> Yaml {
     ])
 }
 
-pub(crate) fn backoff(backoff: Backoff) -> Yaml {
+fn backoff(backoff: Backoff) -> Yaml {
     Yaml::map([
         ("initial", Some(duration(backoff.initial))),
         ("factor", Some(number(backoff.factor))),
@@ -275,6 +275,30 @@ fn signal(signal: Signal) -> Yaml {
 
 pub(crate) fn exit(exit: Exit) -> Yaml {
     number(exit.code())
+}
+
+pub(crate) fn mode(mode: Mode) -> Yaml {
+    word(&MODES, &mode)
+}
+
+pub(crate) fn start_method(method: StartMethod) -> Yaml {
+    word(&START_METHODS, &method)
+}
+
+pub(crate) fn on_error(on_error: OnError) -> Yaml {
+    word(&ON_ERROR, &on_error)
+}
+
+pub(crate) fn on_failure(on_failure: OnFailure) -> Yaml {
+    word(&ON_FAILURE, &on_failure)
+}
+
+pub(crate) fn when_full(when_full: WhenFull) -> Yaml {
+    word(&WHEN_FULL, &when_full)
+}
+
+pub(crate) fn state(state: DependencyState) -> Yaml {
+    word(&STATES, &state)
 }
 
 pub(crate) fn stop(stop: StopPolicy) -> Yaml {

@@ -8,7 +8,7 @@ const WORDS: [&str; 12] = ["null", "true", "false", "yes", "no", "on", "off", "y
 /// The same text where it is to stand for itself: an expression in it is none.
 ///
 /// What a pipeline says may hold `${{ … }}` wherever it is text, whether it is said in YAML or in code.
-pub(crate) fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     text.replace("${{", "${{ '${{' }}")
 }
 
