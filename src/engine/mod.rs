@@ -13,7 +13,6 @@ use std::thread::JoinHandle;
 
 pub use input::{Input, SendError};
 pub use output::{Output, RecvError};
-pub use preflight::preflight;
 pub use start::{Engine, StartError};
 pub use stdio::Stdio;
 

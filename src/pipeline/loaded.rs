@@ -1,11 +1,13 @@
 //! A pipeline that is right.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::PipelineBuilder;
+use crate::change::Change;
 use crate::explanation::{Explanation, Machine};
 use crate::graph::draw::{self, Charset};
-use crate::graph::{Plan, plan_for};
+use crate::graph::{self, Plan, plan_for};
 use crate::language::{Diagnostics, Document, ParseOptions, write};
 use crate::model::Problem;
 
@@ -126,6 +128,16 @@ impl Pipeline {
         own.into_iter().chain(self.document.env_files().iter().cloned()).collect()
     }
 
+    /// The document as it was read, or as the builder has written it.
+    pub fn text(&self) -> &str {
+        self.document.text()
+    }
+
+    /// Whether anything can come to the `stdout` of its runs.
+    pub fn writes_stdout(&self) -> bool {
+        self.plan.queues.iter().any(|queue| queue.to.is_none())
+    }
+
     /// What is worth knowing of it though it can be run.
     pub fn warnings(&self) -> &Diagnostics {
         &self.warnings
@@ -154,12 +166,14 @@ impl Pipeline {
         crate::explain::explain(&self.plan, machine)
     }
 
-    pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
+    /// What has to be done for a run of this pipeline to become one of another. `touched`: stages that are to have new
+    /// workers though nothing that is said of them has changed, and why.
+    pub fn compare(&self, new: &Self, touched: &BTreeMap<String, String>) -> Change {
+        graph::compare(&self.plan, &new.plan, touched)
     }
 
-    pub(crate) fn document(&self) -> &Document {
-        &self.document
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Shows what was found wrong with it later at its places: in the document, or in the code.
