@@ -8,13 +8,16 @@
 //!
 //! # From a document to a report
 //!
-//! [`Pipeline::from_path`] reads and checks a document, [`Pipeline::builder`] says the same in code;
+//! [`language::Document`] reads a document and knows where everything in it stands; [`graph::plan`] checks it as a
+//! graph and settles what it leaves open; [`preflight`] says what this machine lacks for it;
 //! [`Engine::start`] runs it on a thread of its own; [`Run::events`] tells what happens, and [`Run::wait`] what
 //! came of it.
 //!
 //! ```no_run
+//! use std::path::Path;
+//!
+//! use mpflow::language::{Document, ParseOptions};
 //! use mpflow::report::Outcome;
-//! use mpflow::{Engine, Functions, Pipeline, Stdio};
 //!
 //! const PIPELINE: &str = "
 //! stages:
@@ -26,10 +29,13 @@
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     // First thing: this program is started once more, as the process that starts all workers.
-//!     mpflow::init(&Functions::new());
+//!     mpflow::init(&mpflow::Functions::new());
 //!
-//!     let pipeline = Pipeline::from_yaml(PIPELINE)?;
-//!     let report = Engine::new().stdout(Stdio::Inherit).start(&pipeline)?.wait();
+//!     let options = ParseOptions::of_this_process();
+//!     let document = Document::parse(PIPELINE, Path::new("factors.yaml"), &options)?;
+//!     let plan = mpflow::graph::plan(document.pipeline()).map_err(|problems| document.diagnose(problems))?.plan;
+//!
+//!     let report = mpflow::Engine::new().stdout(mpflow::Stdio::Inherit).start(plan)?.wait();
 //!     match report.outcome {
 //!         Outcome::Succeeded => Ok(()),
 //!         outcome => Err(format!("{outcome:?}").into()),
@@ -50,13 +56,13 @@
 
 pub mod change;
 pub mod conformance;
+pub mod control;
 pub mod event;
 pub mod explanation;
 pub mod graph;
 pub mod language;
 pub mod model;
 pub mod observe;
-pub mod pipeline;
 pub mod report;
 pub mod shared;
 
@@ -71,7 +77,8 @@ mod worker;
 
 pub use engine::{
     EndError, Engine, Input, Output, RecvError, Run, SendError, StartError, Stdio, Stop, adopt_orphans, init,
+    preflight,
 };
+pub use explain::explain;
 pub use ipc::CodeError;
-pub use pipeline::Pipeline;
 pub use worker::{Functions, PortError, Records, Worker, worker};

@@ -1,14 +1,25 @@
-//! What came of a run, as plain data.
+//! What came of a run, and how it is while it goes on, as plain data.
+
+mod snapshot;
+mod status;
 
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize as _, Deserializer, Serialize, Serializer};
+
+pub use snapshot::{EdgeSnapshot, SlotSnapshot, Snapshot, StageSnapshot, WorkerUsage};
+pub use status::{LogLine, Logs, RunInfo, Status};
 
 use crate::model::{Exit, Problem, Usage};
 
 /// Writes a duration as seconds.
 pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}
+
+/// Reads what [`seconds`] writes.
+pub(crate) fn from_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
 /// What came of a run.
@@ -266,50 +277,4 @@ impl ExitReport {
             core_dumped: usage.core_dumped,
         }
     }
-}
-
-/// One look at a run while it goes on.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Snapshot {
-    /// Since the start of the run, in seconds.
-    #[serde(rename = "t", serialize_with = "seconds")]
-    pub at: Duration,
-    /// In the order of the document.
-    pub stages: Vec<StageSnapshot>,
-    /// The queues, as in [`Report::edges`].
-    pub edges: Vec<EdgeSnapshot>,
-}
-
-/// One stage at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StageSnapshot {
-    /// Its name.
-    pub stage: String,
-    /// `waiting`, `running`, `draining`, `stopping`, `finished` or `failed`.
-    pub state: String,
-    /// Living workers.
-    pub workers: usize,
-    /// As wide as its pool may be.
-    pub pool: usize,
-    /// Records that its input ports took so far.
-    pub records_in: u64,
-    /// Records that left its output ports so far.
-    pub records_out: u64,
-    /// Records whose attempts were used up.
-    pub failed: u64,
-    /// Processes started in the place of one that had ended.
-    pub restarts: u64,
-}
-
-/// One queue at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct EdgeSnapshot {
-    /// `crawl -> parse`.
-    pub edge: String,
-    /// Records that wait.
-    pub records: u64,
-    /// Bytes that wait.
-    pub bytes: u64,
-    /// Whether its producers wait for room.
-    pub is_full: bool,
 }

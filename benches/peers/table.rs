@@ -90,11 +90,7 @@ fn ratio(ratio: f64) -> String {
 }
 
 fn number(unit: Unit, shown: f64) -> String {
-    let digits = match shown {
-        100.0.. => 0,
-        10.0.. => 1,
-        _ => 2,
-    };
+    let digits = if shown >= 100.0 { 0 } else { 1 };
     format!("{shown:.digits$} {}", unit.name())
 }
 

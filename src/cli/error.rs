@@ -4,7 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mpflow::shared;
+use mpflow::control::{ClientError, FindError};
+use mpflow::report::RunInfo;
+use mpflow::{observe, shared};
 
 use super::exit::End;
 
@@ -43,6 +45,10 @@ pub(super) enum CliError {
     Start(#[from] mpflow::StartError),
     #[error(transparent)]
     Shared(#[from] shared::Error),
+    #[error(transparent)]
+    Find(#[from] FindError),
+    #[error(transparent)]
+    Control(#[from] ClientError),
     #[error("`{0}` is to be set to what?")]
     NoValue(String),
     #[error("`{name}` {what} within {}", shown(.timeout))]
@@ -74,6 +80,9 @@ impl CliError {
                 _ => End::Failed,
             },
             Self::Shared(_) => End::Failed,
+            Self::Find(_) => End::Wrong,
+            Self::Control(ClientError::Refused(_)) => End::Wrong,
+            Self::Control(_) => End::Failed,
             Self::TimedOut { .. } => End::TimedOut,
             Self::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => End::Command(127),
             Self::Program { .. } => End::Command(126),
@@ -117,7 +126,19 @@ impl CliError {
             Self::TimedOut { name, .. } => {
                 Some(format!("see who holds it, or how many wait, with `mpflow shared list {name}`"))
             }
-            Self::Shared(_)
+            Self::Find(FindError::NoRun) => {
+                Some("start one with `mpflow run`; only this user's on this machine are found".to_owned())
+            }
+            Self::Find(FindError::Unknown { runs, .. } | FindError::Several { runs, .. }) => {
+                Some(named(runs))
+            }
+            Self::Control(ClientError::Refused(refusal)) => refusal.data.help.clone(),
+            Self::Control(ClientError::Silent) => {
+                Some("is it suspended? SIGCONT, or `fg` in its shell, continues it".to_owned())
+            }
+            Self::Find(_)
+            | Self::Control(_)
+            | Self::Shared(_)
             | Self::Program { .. }
             | Self::Stdin(_)
             | Self::Stdout(_)
@@ -137,4 +158,14 @@ impl CliError {
 /// A time-out as it was written.
 fn shown(timeout: &Option<Duration>) -> String {
     timeout.map_or_else(String::new, |time| humantime::format_duration(time).to_string())
+}
+
+/// How the runs that go on can be named.
+fn named(runs: &[RunInfo]) -> String {
+    if runs.is_empty() {
+        return "no run goes on".to_owned();
+    }
+    let names = runs.iter().zip(observe::short_ids(runs));
+    let lines = names.map(|(info, id)| format!("\n   {id}  {}", info.pipeline)).collect::<String>();
+    format!("name one by its id or its pipeline:{lines}")
 }

@@ -1,13 +1,12 @@
-//! A pipeline from its file, or all that is wrong with it.
+//! A pipeline from its file to a plan, or to all that is wrong with it.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use mpflow::Pipeline;
-use mpflow::language::{self, Diagnostics, ParseOptions};
-use mpflow::pipeline::Ends;
+use mpflow::graph::{self, Plan};
+use mpflow::language::{self, Diagnostics, Document, ParseOptions};
 
 use super::error::CliError;
 
@@ -26,6 +25,16 @@ pub(super) enum Source {
 impl From<OsString> for Source {
     fn from(text: OsString) -> Self {
         if text == "-" { Self::Stdin } else { Self::File(text.into()) }
+    }
+}
+
+impl Source {
+    /// The file, where it is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Stdin => None,
+            Self::File(path) => Some(path),
+        }
     }
 }
 
@@ -56,7 +65,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 }
 
 /// `stage=4` or `stage=auto`.
-fn pool(text: &str) -> Result<(String, usize), String> {
+pub(super) fn pool(text: &str) -> Result<(String, usize), String> {
     let (stage, width) = assignment(text)?;
     let width = match width {
         "auto" => ParseOptions::of_this_process().cpus,
@@ -78,33 +87,51 @@ fn assignment(text: &str) -> Result<(&str, &str), String> {
 
 impl Overrides {
     fn options(&self) -> ParseOptions {
-        ParseOptions {
-            set: self.set.clone(),
-            pool: self.pool.clone(),
-            ends: Ends::Bytes,
-            ..ParseOptions::of_this_process()
-        }
+        ParseOptions { set: self.set.clone(), pool: self.pool.clone(), ..ParseOptions::of_this_process() }
     }
 }
 
-/// Reads and checks a pipeline. The inner error is all that is wrong with it, warnings among it.
+/// A pipeline that nothing in its file speaks against.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// It knows the places of all that the pipeline says.
+    pub(super) document: Document,
+    pub(super) plan: Plan,
+    /// What is worth knowing all the same.
+    pub(super) warnings: Diagnostics,
+}
+
+/// Reads, checks and plans a pipeline. The inner error is all that is wrong with it, warnings among it.
 ///
 /// # Errors
 ///
 /// [`CliError::Stdin`] if standard input was to be read and cannot be.
-pub(super) fn load(
-    source: &Source,
-    overrides: &Overrides,
-) -> Result<Result<Pipeline, Diagnostics>, CliError> {
-    Ok(match source {
-        Source::File(path) => Pipeline::from_path_with(path, &overrides.options()),
-        Source::Stdin => at(Path::new(&source.to_string()), &stdin()?, overrides),
-    })
+pub(super) fn load(source: &Source, overrides: &Overrides) -> Result<Result<Loaded, Diagnostics>, CliError> {
+    let options = overrides.options();
+    let document = match source {
+        Source::File(path) => Document::load(path, &options),
+        Source::Stdin => Document::parse(&stdin()?, Path::new(&source.to_string()), &options),
+    };
+    Ok(document.and_then(plan))
 }
 
 /// A pipeline of this text as if it lay at this path.
-pub(super) fn at(path: &Path, text: &str, overrides: &Overrides) -> Result<Pipeline, Diagnostics> {
-    Pipeline::from_yaml_with(text, path, &overrides.options())
+pub(super) fn at(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, Diagnostics> {
+    Document::parse(text, path, &overrides.options()).and_then(plan)
+}
+
+fn plan(document: Document) -> Result<Loaded, Diagnostics> {
+    let mut warnings = document.warnings().clone();
+    match graph::plan(document.pipeline()) {
+        Ok(planned) => {
+            warnings.extend(document.diagnose(planned.warnings));
+            Ok(Loaded { document, plan: planned.plan, warnings })
+        }
+        Err(problems) => {
+            warnings.extend(document.diagnose(problems));
+            Err(warnings)
+        }
+    }
 }
 
 fn stdin() -> Result<String, CliError> {

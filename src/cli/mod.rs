@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod conformance;
+mod control;
 mod error;
 mod exit;
 mod explain;
@@ -49,6 +50,7 @@ Examples:
   mpflow explain pipeline.yaml         what it promises and needs
   mpflow graph pipeline.yaml           draw it
   mpflow plan old.yaml new.yaml        what a reload from one to the other would do
+  mpflow status                        how the run is that goes on
 
 Exit codes: 0 all went well, 1 a stage failed, 2 the command line or the pipeline is wrong,
 130 interrupted (SIGINT), 143 terminated (SIGTERM).";
@@ -60,6 +62,13 @@ enum Command {
     Explain(explain::Args),
     Graph(graph::Args),
     Plan(plan::Args),
+    Ps(control::ps::Args),
+    Status(control::status::Args),
+    Logs(control::logs::Args),
+    Tap(control::tap::Args),
+    Stop(control::stop::Args),
+    Scale(control::scale::Args),
+    Restart(control::restart::Args),
     Conformance(conformance::Args),
     Schema(schema::Args),
     Init(init::Args),
@@ -92,6 +101,13 @@ fn dispatch(command: Command) -> Result<End, CliError> {
         Command::Explain(args) => explain::execute(&args),
         Command::Graph(args) => graph::execute(&args),
         Command::Plan(args) => plan::execute(&args),
+        Command::Ps(args) => control::ps::execute(&args),
+        Command::Status(args) => control::status::execute(&args),
+        Command::Logs(args) => control::logs::execute(&args),
+        Command::Tap(args) => control::tap::execute(&args),
+        Command::Stop(args) => control::stop::execute(&args),
+        Command::Scale(args) => control::scale::execute(&args),
+        Command::Restart(args) => control::restart::execute(&args),
         Command::Conformance(args) => conformance::execute(&args),
         Command::Schema(args) => schema::execute(&args),
         Command::Init(args) => init::execute(&args),

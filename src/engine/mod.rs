@@ -8,23 +8,28 @@ mod stdio;
 mod steer;
 
 use std::io::{self, PipeReader, PipeWriter};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 pub use input::{Input, SendError};
 pub use output::{Output, RecvError};
+pub use preflight::preflight;
 pub use start::{Engine, StartError};
 pub use stdio::Stdio;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use nix::sys::eventfd::EventFd;
+use crossbeam_channel::Receiver;
 use stdio::ProgramEnds;
 
+use crate::control::{About, Server};
 use crate::event::Event;
 use crate::model::STDIN;
+pub use crate::model::Stop;
 use crate::report::{Report, Snapshot};
-use crate::runtime::run::Control;
+use crate::runtime::run::Handle;
 use crate::runtime::supervisor::Level;
+use crate::sys::run_folder::FolderOf;
 use crate::worker::{self, Functions};
 
 /// Makes this program able to run pipelines, and its functions known to them. Call it first thing in `main`, before any
@@ -56,25 +61,17 @@ pub fn adopt_orphans() -> io::Result<()> {
     Ok(crate::process::adopt_orphans()?)
 }
 
-/// How strongly a run is to be ended. A stronger request replaces a weaker one; a weaker one changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stop {
-    /// Sources are stopped, everything in flight drains.
-    Drain,
-    /// All workers get their stop signal, then SIGKILL after the grace period.
-    Terminate,
-    /// SIGKILL at once.
-    Kill,
-}
-
 /// A run in progress. Dropping it kills it, and waits until nothing of it is left.
 pub struct Run {
     id: String,
-    control: Sender<Control>,
-    wake: Arc<EventFd>,
+    pipeline: String,
+    began_at: Instant,
+    folder: Arc<FolderOf>,
+    handle: Handle,
     events: Receiver<Event>,
     thread: Option<JoinHandle<Report>>,
     ends: Mutex<ProgramEnds>,
+    control: Option<Server>,
 }
 
 /// Why a run has no end for values here.
@@ -151,8 +148,7 @@ impl Run {
 
     /// A look at the run, or `None` when it has ended. Waits for the run's own thread, some microseconds.
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let (answer, snapshot) = bounded(1);
-        self.ask(Control::Snapshot(answer)).then(|| snapshot.recv().ok()).flatten()
+        self.handle.snapshot().ok()
     }
 
     /// Asks the run to end. Returns at once.
@@ -162,22 +158,43 @@ impl Run {
             Stop::Terminate => Level::Terminate,
             Stop::Kill => Level::Kill,
         };
-        self.ask(Control::Stop(level));
+        // One that has ended needs no stop.
+        let _ = self.handle.stop(level);
     }
 
     /// Stops (`true`) or continues (`false`) all workers, as SIGTSTP and SIGCONT do. Returns when they were sent. All
     /// deadlines of the run stand still meanwhile, and nothing is started. [`Run::stop`] continues them too.
     pub fn pause(&self, paused: bool) {
-        let (done, is_done) = bounded(1);
-        if self.ask(Control::Pause(paused, done)) {
-            let _ = is_done.recv();
-        }
+        let _ = self.handle.pause(paused);
     }
 
     /// Has the run tell its observers, by a [`crate::event::EventKind::Notice`], who waits for what: stages for their
     /// dependencies, workers for their records, full edges for their readers. Returns at once.
     pub fn explain(&self) {
-        self.ask(Control::Explain);
+        let _ = self.handle.explain();
+    }
+
+    /// Lets other processes of this user look at the run and steer it, over a socket in a folder that nobody else can
+    /// enter: `mpflow ps`, `mpflow status`, [`crate::control::Client`]. It is closed when this value is dropped or
+    /// waited for and the run has ended; those who wait for the end are told by then.
+    ///
+    /// `file`: the document that the pipeline comes from, if there is one, for people.
+    ///
+    /// # Errors
+    ///
+    /// The system's: there is no folder that could hold the socket, no descriptor or thread. The run goes on without
+    /// one. One that has its socket already keeps it.
+    pub fn open_control(&mut self, file: Option<PathBuf>) -> io::Result<()> {
+        if self.control.is_none() {
+            let about = About {
+                run_id: self.id.clone(),
+                pipeline: self.pipeline.clone(),
+                file,
+                began_at: self.began_at,
+            };
+            self.control = Some(Server::open(self.folder.open()?, about, self.handle.clone())?);
+        }
+        Ok(())
     }
 
     /// Waits for the end of the run. Nothing that it started is left when this returns.
@@ -192,11 +209,6 @@ impl Run {
             Ok(report) => report,
             Err(panic) => std::panic::resume_unwind(panic),
         }
-    }
-
-    /// `false`: the run has ended.
-    fn ask(&self, control: Control) -> bool {
-        self.control.send(control).is_ok() && self.wake.write(1).is_ok()
     }
 }
 

@@ -2,29 +2,28 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::unbounded;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::stdio::{self, Stdio};
 use super::{Run, preflight};
-use crate::graph::StagePlan;
-use crate::language::Diagnostics;
+use crate::graph::{Plan, StagePlan};
 use crate::model::{Body, Format, StartMethod};
-use crate::pipeline::Pipeline;
 use crate::process::{Launcher, Origin};
-use crate::runtime::run::RunLoop;
+use crate::runtime::run::{Handle, RunLoop};
 use crate::sdk;
+use crate::sys::run_folder::FolderOf;
 
 /// Starts runs. It says what they share with this program: by default nothing. No signal handler is installed, nothing
 /// is printed, and no process of this program's own is waited for.
 ///
 /// ```no_run
-/// use mpflow::{Engine, Pipeline, Stdio};
+/// use mpflow::{Engine, Stdio};
 ///
-/// # fn start() -> Result<(), Box<dyn std::error::Error>> {
-/// let pipeline = Pipeline::from_path("pipelines/word-count.yaml")?;
-/// let run = Engine::new().stdin(Stdio::Null).stdout(Stdio::Values).start(&pipeline)?;
+/// # fn start(plan: mpflow::graph::Plan) -> Result<(), Box<dyn std::error::Error>> {
+/// let run = Engine::new().stdin(Stdio::Null).stdout(Stdio::Values).start(plan)?;
 /// for line in run.output::<String>()? {
 ///     println!("{}", line?);
 /// }
@@ -48,9 +47,6 @@ pub enum StartError {
          `mpflow::init(&mpflow::Functions::new())` in a program without functions"
     )]
     NotInitialised,
-    /// This machine lacks what the pipeline needs: see [`Engine::check`].
-    #[error("the pipeline cannot be run here: {}", .0.plain())]
-    Refused(Box<Diagnostics>),
     /// An edge begins at `stdin` or ends at `stdout`, and nobody has said what that is.
     #[error(
         "edge `{edge}` needs to know what `{stream}` is: say `Engine::new().{stream}(Stdio::Values)`, or `Inherit`, \
@@ -106,29 +102,16 @@ impl Engine {
         self
     }
 
-    /// What speaks against running a pipeline on this machine, and what is worth knowing of it: missing programs, folders
-    /// that cannot be entered, too few descriptors or processes. Nothing is started.
-    pub fn check(&self, pipeline: &Pipeline) -> Diagnostics {
-        let mut found = pipeline.warnings().clone();
-        found.extend(pipeline.diagnose(preflight::preflight(pipeline.plan())));
-        found
-    }
-
-    /// Starts a pipeline, on a thread of its own. One engine may start many runs, which know nothing of
+    /// Starts a checked pipeline, on a thread of its own. One engine may start many runs, which know nothing of
     /// one another.
     ///
     /// # Errors
     ///
     /// See [`StartError`].
-    pub fn start(&self, pipeline: &Pipeline) -> Result<Run, StartError> {
+    pub fn start(&self, plan: Plan) -> Result<Run, StartError> {
         if !crate::process::is_initialised() {
             return Err(StartError::NotInitialised);
         }
-        let wrong = self.check(pipeline);
-        if wrong.has_errors() {
-            return Err(StartError::Refused(Box::new(wrong)));
-        }
-        let plan = pipeline.plan().clone();
         let (ends, program) = stdio::open(&plan, self.stdin, self.stdout)?;
         if plan.stages.iter().any(|stage| matches!(stage.stage.body, Body::Python(_))) {
             sdk::install().map_err(StartError::Sdk)?;
@@ -146,9 +129,20 @@ impl Engine {
         let launcher = Launcher::start(origin)?;
         // After the launcher, whose limits are those of the workers.
         preflight::raise_descriptor_limit();
-        let channels = (control.clone(), requests);
-        let run = RunLoop::new(plan, id.clone(), launcher, channels, Arc::clone(&wake), sender, ends)?;
+        let handle = Handle::new(control.clone(), Arc::clone(&wake));
+        let (pipeline, folder) = (plan.name.clone(), Arc::new(FolderOf::new(id.clone())));
+        let run = RunLoop::new(plan, Arc::clone(&folder), launcher, (control, requests), wake, sender, ends)?;
         let thread = std::thread::Builder::new().name("mpflow-run".to_owned()).spawn(move || run.run())?;
-        Ok(Run { id, control, wake, events, thread: Some(thread), ends: program.into() })
+        Ok(Run {
+            id,
+            pipeline,
+            began_at: Instant::now(),
+            folder,
+            handle,
+            events,
+            thread: Some(thread),
+            ends: program.into(),
+            control: None,
+        })
     }
 }

@@ -1,10 +1,7 @@
 //! A run that is changed while it runs.
 
-use crossbeam_channel::bounded;
-
 use super::Run;
 use crate::change::SteerError;
-use crate::runtime::run::{Answer, Control};
 
 impl Run {
     /// Gives a stage a pool of `width` workers. Returns when those that were added are ready, and those that are too
@@ -18,7 +15,7 @@ impl Run {
     /// See [`SteerError`]. With [`SteerError::NotUp`] the pool has its new width, and its restart policy has decided
     /// about the workers that ended; with any other the stage is as it was.
     pub fn scale(&self, stage: &str, width: usize) -> Result<(), SteerError> {
-        self.steer(|answer| Control::Scale { stage: stage.to_owned(), width, answer })
+        self.handle.scale(stage, width)
     }
 
     /// Replaces all workers of a stage, or one worker (`square/2`), one after the other: the next is told to finish when
@@ -34,15 +31,6 @@ impl Run {
     ///
     /// See [`SteerError`]. With [`SteerError::NotUp`] the others have been replaced; with any other nothing was.
     pub fn restart(&self, what: &str) -> Result<usize, SteerError> {
-        self.steer(|answer| Control::Restart { what: what.to_owned(), answer })
-    }
-
-    /// Asks, and waits for the answer, or for the end of the run.
-    fn steer<T>(&self, ask: impl FnOnce(Answer<T>) -> Control) -> Result<T, SteerError> {
-        let (answer, answered) = bounded(1);
-        if !self.ask(ask(answer)) {
-            return Err(SteerError::RunEnded);
-        }
-        answered.recv().unwrap_or(Err(SteerError::RunEnded))
+        self.handle.restart(what)
     }
 }

@@ -12,6 +12,7 @@ mod placeholder;
 mod policy;
 mod problem;
 mod stage;
+mod stop;
 mod suggest;
 
 pub use edge::{Edge, EdgeKind, Endpoint, Format, PartitionKey, PipeOptions, QueueOptions, WhenFull};
@@ -25,6 +26,7 @@ pub use policy::{
 };
 pub use problem::{Label, Place, Problem, Severity};
 pub use stage::{Batch, Body, Command, Mode, Pool, Redirect, Stage, StartMethod};
+pub use stop::Stop;
 pub(crate) use suggest::nearest;
 
 /// The name of a stage, a worker or an edge end that stands for `mpflow`'s own standard input.

@@ -12,6 +12,7 @@ mod message;
 mod progress;
 mod sanitize;
 mod shared;
+mod status;
 mod summary;
 mod table;
 
@@ -22,4 +23,5 @@ pub use json::{EventLog, write_report};
 pub use look::{Colour, Look};
 pub use message::{Messages, Verbosity};
 pub use progress::{ProgressTable, StageProgress};
+pub use status::{StatusTable, log_line, runs, short_ids};
 pub use summary::{failures, summary};

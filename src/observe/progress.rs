@@ -163,7 +163,7 @@ impl StageProgress {
         table.lines(look)
     }
 
-    fn cells(&self) -> [Cell; 9] {
+    pub(super) fn cells(&self) -> [Cell; 9] {
         let number = |number: u64| Cell::new(short_count(number as f64));
         let unless_zero = |count: u64, colour| match count {
             0 => number(0).colour(Colour::Dim),
@@ -201,22 +201,28 @@ mod tests {
     fn snapshot(at: u64, records: u64) -> Snapshot {
         let stage = |name: &str, records_in, workers| StageSnapshot {
             stage: name.to_owned(),
+            mode: "map".to_owned(),
             state: "running".to_owned(),
+            reason: None,
             workers,
             pool: 4,
             records_in,
             records_out: records,
             failed: 0,
             restarts: 0,
+            slots: Vec::new(),
         };
         let edge = |name: &str, records, is_full| EdgeSnapshot {
             edge: name.to_owned(),
             records,
             bytes: 10 * records,
             is_full,
+            records_in: records,
+            dropped: 0,
         };
         Snapshot {
             at: Duration::from_millis(at),
+            state: "running".to_owned(),
             stages: vec![stage("numbers", 0, 1), stage("square", records / 2, 4)],
             edges: vec![
                 edge("numbers -> square", 12, false),

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::{Uid, geteuid};
@@ -25,6 +26,63 @@ const ATTEMPTS: usize = 8;
 
 /// Names of runs: UUIDs. What else is there is not ours to remove.
 const RUN_ID_LENGTH: usize = 36;
+
+/// Where the folder of one run is, or will be: it is made when it is first needed, and removed when nobody needs it.
+#[derive(Debug)]
+pub(crate) struct FolderOf {
+    run_id: String,
+    made: Mutex<Weak<RunFolder>>,
+}
+
+impl FolderOf {
+    pub(crate) fn new(run_id: String) -> Self {
+        Self { run_id, made: Mutex::default() }
+    }
+
+    /// The run's id.
+    pub(crate) fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    /// The folder, made now if it is not there.
+    pub(crate) fn open(&self) -> io::Result<Arc<RunFolder>> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folder) = made.upgrade() {
+            return Ok(folder);
+        }
+        let folder = Arc::new(RunFolder::create(&self.run_id)?);
+        *made = Arc::downgrade(&folder);
+        Ok(folder)
+    }
+}
+
+/// The folders of all runs of this user that go on and can be found from here, by the run's id; those of dead runs
+/// are removed.
+pub(crate) fn living() -> Vec<(String, PathBuf)> {
+    let mut found: Vec<_> =
+        bases().iter().filter(|base| is_private(base).is_ok()).flat_map(|base| living_in(base)).collect();
+    found.sort();
+    found
+}
+
+/// The folders of living runs in here; those of dead ones are removed.
+fn living_in(base: &Path) -> Vec<(String, PathBuf)> {
+    let names = fs::read_dir(base).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name()));
+    let mut living = Vec::new();
+    for name in names.filter(|name| is_run_id(name)) {
+        let path = base.join(&name);
+        let Ok(file) = File::open(&path) else { continue };
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Err(_) => living.push((name.to_string_lossy().into_owned(), path)),
+            Ok(_lock) => {
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    tracing::debug!(%error, path = %path.display(), "cannot remove what a dead run left");
+                }
+            }
+        }
+    }
+    living
+}
 
 /// The folder of a run that goes on. Dropped, it is removed.
 #[derive(Debug)]
@@ -45,7 +103,7 @@ impl RunFolder {
             }
             match prepare(&base).and_then(|()| Self::create_in(&base, run_id)) {
                 Ok(folder) => {
-                    folder.sweep(&base);
+                    living_in(&base);
                     return Ok(folder);
                 }
                 Err(error) => refusals.push(format!("`{}`: {error}", base.display())),
@@ -75,23 +133,6 @@ impl RunFolder {
     /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Removes the folders of runs whose engine is dead.
-    fn sweep(&self, base: &Path) {
-        let names =
-            fs::read_dir(base).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name()));
-        for path in names.filter(|name| is_run_id(name)).map(|name| base.join(name)) {
-            if path == self.path {
-                continue;
-            }
-            let Ok(file) = File::open(&path) else { continue };
-            if let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-                && let Err(error) = fs::remove_dir_all(&path)
-            {
-                tracing::debug!(%error, path = %path.display(), "cannot remove what a dead run left");
-            }
-        }
     }
 }
 
@@ -162,7 +203,10 @@ mod tests {
         }
         let living = RunFolder::create_in(base, "01980000-0000-7000-8000-000000000003").unwrap();
         let folder = RunFolder::create_in(base, RUN).unwrap();
-        folder.sweep(base);
+        let mut found = living_in(base);
+        found.sort();
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, [RUN, "01980000-0000-7000-8000-000000000003"]);
         assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o700);
         assert!(!base.join(DEAD).exists());
         assert!(living.path().exists());

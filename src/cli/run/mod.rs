@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{ValueEnum, ValueHint};
 use crossbeam_channel::{Receiver, select};
+use mpflow::graph::Plan;
 use mpflow::report::Outcome;
-use mpflow::{Engine, Pipeline, StartError, Stdio};
+use mpflow::{Engine, StartError, Stdio};
 
 use super::error::CliError;
 use super::exit::{End, Interrupt};
-use super::load::{self, Overrides, Source};
+use super::load::{self, Loaded, Overrides, Source};
 use super::{is_logging, show, terminal};
 use console::{Console, Progress};
 use drive::Driver;
@@ -77,12 +78,12 @@ enum ProgressChoice {
 
 pub(super) fn execute(args: Args) -> Result<End, CliError> {
     refuse_what_cannot_be(&args)?;
-    let Some(pipeline) = show::right(load::load(&args.file, &args.overrides)?) else {
+    let Some(loaded) = show::right(load::load(&args.file, &args.overrides)?) else {
         return Ok(End::Wrong);
     };
-    let engine = Engine::new().stdin(Stdio::Inherit).stdout(Stdio::Inherit);
-    let diagnostics = engine.check(&pipeline);
-    let progress = progress_for(&args, &pipeline);
+    let mut diagnostics = loaded.warnings.clone();
+    diagnostics.extend(loaded.document.diagnose(mpflow::preflight(&loaded.plan)));
+    let progress = progress_for(&args, &loaded.plan);
     if diagnostics.has_errors() || progress != Progress::Failures {
         show::diagnostics(&diagnostics);
     }
@@ -91,7 +92,8 @@ pub(super) fn execute(args: Args) -> Result<End, CliError> {
     }
     // The files first: a wrong path starts nothing.
     let files = Files::create(&args)?;
-    start(&engine, &pipeline, progress, files)
+    let file = args.file.path().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
+    start(loaded, file, progress, files)
 }
 
 fn refuse_what_cannot_be(args: &Args) -> Result<(), CliError> {
@@ -144,21 +146,25 @@ impl Files {
     }
 }
 
-/// Runs a pipeline that nothing speaks against any more.
-fn start(engine: &Engine, pipeline: &Pipeline, progress: Progress, files: Files) -> Result<End, CliError> {
+/// Runs a plan that nothing speaks against any more.
+fn start(loaded: Loaded, file: Option<PathBuf>, progress: Progress, files: Files) -> Result<End, CliError> {
+    let Loaded { plan, document, .. } = loaded;
     // Caught before the start: a signal that comes during it is obeyed as soon as there is a run to stop.
     let requests = signals::catch()?;
-    let (mut console, console_done) = Console::start(pipeline.name(), progress)?;
+    let (mut console, console_done) = Console::start(&plan.name, progress)?;
     let (mut events, events_done) = files.events.unzip();
     mpflow::adopt_orphans().map_err(StartError::System)?;
-    let run = engine.start(pipeline)?;
+    let mut run = Engine::new().stdin(Stdio::Inherit).stdout(Stdio::Inherit).start(plan)?;
+    if let Err(error) = run.open_control(file) {
+        console.say(format!("the run cannot be steered from outside: no control socket: {error}"));
+    }
     let driver = Driver { requests: &requests, console: &mut console, events: events.as_mut(), progress };
     let (report, presses) = driver.drive(run);
 
     // The run is over and nothing of it is left. What is still to be written may take its time, but must not take
     // this process with it: from here on a signal ends it.
     let end = end_of(&report.outcome, presses);
-    let wrong = pipeline.diagnose(report.outcome.problems().cloned().collect());
+    let wrong = document.diagnose(report.outcome.problems().cloned().collect());
     let mut is_failed = false;
     if let Some((path, file)) = files.report
         && let Err(error) = file.write(&report)
@@ -209,14 +215,16 @@ fn wait(done: &Receiver<()>, requests: &Receiver<Request>) -> Option<Interrupt> 
 fn end_of(outcome: &Outcome, presses: Presses) -> End {
     match outcome {
         Outcome::Succeeded => End::Success,
-        Outcome::Stopped { .. } => presses.interrupt().map_or(End::Failed, End::Interrupted),
+        // Without a signal it was another process that asked, by `mpflow stop`.
+        Outcome::Stopped { .. } => End::Interrupted(presses.interrupt().unwrap_or(Interrupt::Term)),
         _ => End::Failed,
     }
 }
 
 /// How progress is shown: by the option, by where standard error goes, and by whether data shares its terminal.
-fn progress_for(args: &Args, pipeline: &Pipeline) -> Progress {
-    let is_shared = pipeline.writes_stdout() && io::stdout().is_terminal();
+fn progress_for(args: &Args, plan: &Plan) -> Progress {
+    let writes_data = plan.queues.iter().any(|queue| queue.to.is_none());
+    let is_shared = writes_data && io::stdout().is_terminal();
     // The engine's diary is written past the console, and would tear the table.
     let can_be_live = terminal::stderr().is_terminal && !is_shared && !is_logging();
     match args.progress {
@@ -236,7 +244,7 @@ mod tests {
     fn only_a_run_that_was_stopped_ends_by_the_signal_that_stopped_it() {
         let mut presses = Presses::default();
         let stopped = Outcome::Stopped { level: "drain".to_owned() };
-        assert_eq!(end_of(&stopped, presses), End::Failed);
+        assert_eq!(end_of(&stopped, presses), End::Interrupted(Interrupt::Term), "by `mpflow stop`");
         assert!(presses.press(Interrupt::Int).stop.is_some());
         assert_eq!(end_of(&stopped, presses), End::Interrupted(Interrupt::Int));
         assert!(presses.press(Interrupt::Term).stop.is_some());

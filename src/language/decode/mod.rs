@@ -29,5 +29,4 @@ mod value;
 mod vars;
 pub(super) mod words;
 
-pub(super) use stage::default_mode;
-pub(super) use top::{decode, unset_restart};
+pub(super) use top::decode;

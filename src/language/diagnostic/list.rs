@@ -73,13 +73,12 @@ impl Diagnostic {
         self.finding.help.as_deref()
     }
 
-    /// The file, as the user wrote its name; of a pipeline that was built in code, the source file of that code.
+    /// The file, as the user wrote its name.
     pub fn file(&self) -> &str {
-        self.labels.first().map_or(&self.source.file, |label| self.source.file_at(label.span.start))
+        &self.source.file
     }
 
-    /// Line and column of a label's start, from 1; columns count characters. Of a pipeline that was built in code, of the
-    /// call that says so.
+    /// Line and column of a label's start, from 1; columns count characters.
     pub fn position(&self, label: &Label) -> (usize, usize) {
         self.source.position(label.span.start)
     }

@@ -18,6 +18,7 @@ mod exchange;
 mod function_tests;
 mod order;
 mod queue;
+mod sampler;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,8 @@ pub(crate) use exchange::{Failure, Lease, MAX_DELAYED_BYTES, Verdict};
 pub(crate) use order::{MAX_AHEAD, MAX_HELD_BACK_BYTES, Results};
 pub(crate) use queue::BLOCK_COST_BYTES;
 use queue::Queue;
+use sampler::Sampler;
+pub(crate) use sampler::{SampledRecord, Seen};
 
 use crate::graph::Plan;
 use crate::ipc::{Block, Framing};
@@ -238,6 +241,7 @@ impl Broker {
     fn offer(&mut self, id: ProducerId, position: usize, block: Block) {
         let producer = &mut self.producers[id.0];
         let queue = producer.queues[position];
+        self.queues[queue].look_at(&block);
         let left = match producer.pending[position].is_empty() {
             true => self.queues[queue].put(block),
             false => Some(block),
@@ -801,6 +805,28 @@ impl Broker {
         self.names.iter().zip(&self.queues).map(|(name, queue)| queue.books.report(name)).collect()
     }
 
+    /// From now on a sample of what goes into this queue is kept.
+    pub(crate) fn watch_queue(&mut self, queue: usize) {
+        self.queues[queue].sampler.get_or_insert_with(Sampler::default);
+    }
+
+    /// Nobody wants to know what goes into this queue.
+    pub(crate) fn forget_queue(&mut self, queue: usize) {
+        self.queues[queue].sampler = None;
+    }
+
+    /// Whether anything has passed through a queue that is watched, and was not taken.
+    pub(crate) fn has_samples(&self) -> bool {
+        self.queues.iter().filter_map(|queue| queue.sampler.as_ref()).any(Sampler::has_seen_any)
+    }
+
+    /// What has passed through the queues that are watched, since the last call.
+    pub(crate) fn take_samples(&mut self) -> Vec<(usize, Seen)> {
+        let watched = self.queues.iter_mut().enumerate();
+        let taken = watched.filter_map(|(position, queue)| Some((position, queue.sampler.as_mut()?.take())));
+        taken.filter(|(_, seen)| !seen.records.is_empty()).collect()
+    }
+
     /// The queues at this moment.
     pub(crate) fn snapshot(&self) -> Vec<EdgeSnapshot> {
         let look = |(position, queue): (usize, &Queue)| EdgeSnapshot {
@@ -808,6 +834,8 @@ impl Broker {
             records: queue.records(),
             bytes: queue.bytes(),
             is_full: queue.is_full() || self.is_waited_for(position),
+            records_in: queue.books.records_in,
+            dropped: queue.books.dropped,
         };
         self.queues.iter().enumerate().map(look).collect()
     }

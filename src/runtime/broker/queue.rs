@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::books::{Books, Reason};
+use super::sampler::Sampler;
 use crate::graph::QueuePlan;
 use crate::ipc::{Block, Framing, key_of};
 use crate::model::{PartitionKey, WhenFull};
@@ -82,6 +83,8 @@ pub(crate) struct Queue {
     /// Bytes of the record that last found no room. A queue whose last bytes nothing fits into is full.
     refused: usize,
     pub(crate) books: Books,
+    /// Where somebody looks on.
+    pub(super) sampler: Option<Sampler>,
 }
 
 impl Queue {
@@ -103,6 +106,14 @@ impl Queue {
             is_closed: false,
             refused: 0,
             books: Books::default(),
+            sampler: None,
+        }
+    }
+
+    /// These records are put into it, now or when there is room.
+    pub(super) fn look_at(&mut self, block: &Block) {
+        if let Some(sampler) = &mut self.sampler {
+            sampler.see(block, self.framing);
         }
     }
 

@@ -37,6 +37,7 @@ impl RunLoop {
             self.probe_deadline(),
             self.still_deadline(),
             self.shared_deadline(),
+            self.taps_deadline(),
         ];
         // Only for standard output that nobody reads, when all else has ended.
         let give_up = self.asked_to_end.filter(|_| self.has_ended).map(|(_, at)| at + self.plan.stop.grace);

@@ -101,6 +101,13 @@ impl RunLoop {
                 }
                 Control::Scale { stage, width, answer } => self.scale(&stage, width, answer),
                 Control::Restart { what, answer } => self.restart(&what, answer),
+                Control::Listen(sender, wants) => self.events.add(sender, wants),
+                Control::Tap { edge, samples, answer } => {
+                    let _ = answer.send(self.tap(&edge, samples));
+                }
+                Control::Explanation(answer) => {
+                    let _ = answer.send(self.explanation());
+                }
                 Control::Explain => self.explain("the run's state"),
                 // What a look sees while all stands still, or for how long it waits, says nothing of the worker.
                 Control::Probed { began_at, .. } if self.clock.stood_still_since(began_at) => {}

@@ -26,7 +26,9 @@
 //! | `time` | the run's clock, which stands still while the run is suspended |
 //! | `clock` | deadlines that are not the supervisor's |
 //! | `why` | who waits for what |
-//! | `tell` | events, snapshots, the report |
+//! | `tell`, `look` | events, the report; snapshots |
+//! | `taps` | samples of the records that pass through a queue |
+//! | `handle` | what other threads ask of the run |
 
 mod ahead;
 mod answers;
@@ -34,9 +36,11 @@ mod clock;
 mod control;
 mod feed;
 mod function;
+mod handle;
 mod hear;
 mod held;
 mod lease;
+mod look;
 mod poller;
 mod read;
 mod ready;
@@ -50,6 +54,7 @@ mod stdio;
 mod steer;
 mod stream;
 mod successor;
+mod taps;
 mod tell;
 mod time;
 mod why;
@@ -67,6 +72,7 @@ use crossbeam_channel::{Receiver, Sender};
 use nix::sys::eventfd::EventFd;
 
 pub(crate) use ahead::READS_AHEAD;
+pub(crate) use handle::{Control, Ended, Handle};
 pub(crate) use held::IN_MEMORY_BYTES;
 pub(crate) use lease::LEASE_BYTES;
 use poller::{Poller, Ready, Token, Tokens};
@@ -78,10 +84,11 @@ use servers::Servers;
 use shared::SharedSide;
 pub(crate) use stdio::{Ends, InEnd, OutEnd};
 use stdio::{Stdin, Stdout};
-pub(crate) use steer::Answer;
 use steer::Steering;
 use successor::Successor;
 pub(crate) use successor::{MOST_SUCCESSORS, may_have_successors};
+use taps::Taps;
+pub(crate) use taps::{Sample, TapError};
 use tell::Events;
 use time::RunClock;
 pub(crate) use window::{LARGEST_PIPE, ONE_PAGE};
@@ -95,43 +102,16 @@ use crate::graph::Plan;
 use crate::ipc::Buffers;
 use crate::model::Mode;
 use crate::process::{Launcher, Notification};
-use crate::report::{Report, Snapshot};
+use crate::report::Report;
 use crate::shared::ClientId;
 use crate::sys::descriptor;
+use crate::sys::run_folder::FolderOf;
 
 /// A turn that takes so much longer than it was meant to, and some that follow it, are for listening alone.
 const AWAY: Duration = Duration::from_millis(100);
 
 /// So many turns.
 const CATCHES_UP: u32 = 16;
-
-/// What other threads ask of the run.
-#[derive(Debug)]
-pub(crate) enum Control {
-    Stop(Level),
-    /// Stops or continues all workers; answered when the launcher was told.
-    Pause(bool, Sender<()>),
-    Snapshot(Sender<Snapshot>),
-    /// Gives a stage another pool.
-    Scale {
-        stage: String,
-        width: usize,
-        answer: Answer<()>,
-    },
-    /// Replaces the workers of a stage, or one worker.
-    Restart {
-        what: String,
-        answer: Answer<usize>,
-    },
-    /// Tells observers who waits for what.
-    Explain,
-    /// A probe has looked at a worker, from this moment of the real clock on.
-    Probed {
-        worker: Worker,
-        seen: Result<(), String>,
-        began_at: Instant,
-    },
-}
 
 /// What a token stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,6 +158,7 @@ struct PipeEnds {
 pub(crate) struct RunLoop {
     plan: Arc<Plan>,
     names: RunNames,
+    folder: Arc<FolderOf>,
     /// In real time, as all that is told of it.
     began_at: Instant,
     clock: RunClock,
@@ -245,6 +226,7 @@ pub(crate) struct RunLoop {
     /// Nothing moves, and that was said.
     said_still: bool,
     events: Events,
+    taps: Taps,
     has_ended: bool,
     /// Descriptors that whoever started this process left inheritable.
     inheritable: Vec<RawFd>,
@@ -267,7 +249,7 @@ impl RunLoop {
     /// Prepares a run: nothing is started yet.
     pub(crate) fn new(
         plan: Plan,
-        run_id: String,
+        folder: Arc<FolderOf>,
         launcher: Launcher,
         (asks, control): (Sender<Control>, Receiver<Control>),
         wake: Arc<EventFd>,
@@ -283,7 +265,8 @@ impl RunLoop {
         let by_worker = || plan.stages.iter().map(|stage| stage.stage.pool.max);
         let stages = plan.stages.len();
         let mut run = Self {
-            names: RunNames { pipeline: plan.name.clone(), run_id, shared: None },
+            names: RunNames { pipeline: plan.name.clone(), run_id: folder.run_id().to_owned(), shared: None },
+            folder,
             began_at: Instant::now(),
             clock: RunClock::default(),
             supervisor: Supervisor::new(&plan, fastrand::u64(..)),
@@ -327,6 +310,7 @@ impl RunLoop {
             moved_at: Instant::now(),
             said_still: false,
             events: Events::new(events),
+            taps: Taps::default(),
             has_ended: false,
             inheritable: descriptor::inheritable(),
             flows: false,
@@ -411,6 +395,7 @@ impl RunLoop {
         self.end_unneeded_servers();
         // A stage that is ended meanwhile waits for no room any more.
         self.start_some();
+        self.send_samples();
         self.events.send_if_due();
         self.watch_launcher();
     }

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -82,7 +83,7 @@ struct Loop<'a> {
 
 /// See the module's description.
 pub(super) struct SharedSide {
-    folder: RunFolder,
+    folder: Arc<RunFolder>,
     listener: UnixListener,
     listener_token: Token,
     arbiter: Arbiter,
@@ -113,11 +114,10 @@ impl SharedSide {
     /// `workers`: the names of all that there may be.
     fn new(
         objects: &[SharedObject],
-        run_id: &str,
+        folder: Arc<RunFolder>,
         workers: BTreeSet<String>,
         lent: &mut Loop<'_>,
     ) -> io::Result<Self> {
-        let folder = RunFolder::create(run_id)?;
         let listener = UnixListener::bind(folder.path().join(SOCKET))?;
         listener.set_nonblocking(true)?;
         let listener_token = lent.tokens.add(Target::SharedListener);
@@ -365,7 +365,7 @@ impl RunLoop {
         if self.plan.shared.is_empty() {
             return Ok(None);
         }
-        let plan = std::sync::Arc::clone(&self.plan);
+        let plan = Arc::clone(&self.plan);
         let workers = plan
             .stages
             .iter()
@@ -376,7 +376,7 @@ impl RunLoop {
             readable: &mut self.readable,
             now: self.clock.now(),
         };
-        let side = SharedSide::new(&plan.shared, &self.names.run_id, workers.collect(), &mut lent)?;
+        let side = SharedSide::new(&plan.shared, self.folder.open()?, workers.collect(), &mut lent)?;
         let path = side.folder.path().join(SOCKET);
         self.shared = Some(side);
         Ok(Some(path))

@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::RunLoop;
+use super::{RunLoop, look};
 use crate::event::{Event, EventKind, WorkerId};
-use crate::model::Mode;
 use crate::process::Holder;
-use crate::report::{Outcome as RunOutcome, Report, Snapshot, StageReport, StageSnapshot};
+use crate::report::{Outcome as RunOutcome, Report, StageReport};
 use crate::runtime::supervisor::{Outcome, Phase, Worker};
 
 impl RunLoop {
@@ -40,24 +39,6 @@ impl RunLoop {
         self.tell(EventKind::OutputHeld { worker, holder: pid, command });
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot {
-        let stages = (0..self.plan.stages.len()).map(|stage| {
-            let state = self.supervisor.stage(stage);
-            let counts = self.broker.counts(stage);
-            StageSnapshot {
-                stage: state.config.name.clone(),
-                state: describe(state.phase).to_owned(),
-                workers: state.live(),
-                pool: state.config.pool.max,
-                records_in: counts.records_in,
-                records_out: counts.records_out,
-                failed: counts.failed,
-                restarts: state.restart_count,
-            }
-        });
-        Snapshot { at: self.began_at.elapsed(), stages: stages.collect(), edges: self.broker.snapshot() }
-    }
-
     pub(super) fn report(&mut self) -> Report {
         let edges = self.broker.close_books();
         let stages = (0..self.plan.stages.len()).map(|stage| self.stage_report(stage)).collect();
@@ -81,15 +62,10 @@ impl RunLoop {
     fn stage_report(&self, stage: usize) -> StageReport {
         let state = self.supervisor.stage(stage);
         let counts = self.broker.counts(stage);
-        let mode = match state.config.mode {
-            Mode::Stream => "stream",
-            Mode::Map => "map",
-            Mode::Each => "each",
-        };
         let described = match state.phase {
             Phase::Over(_) if state.start_count == 0 && state.began_at.is_none() => "not_started",
             Phase::Over(Outcome::Finished) if state.was_made_to_end => "stopped",
-            phase => describe(phase),
+            phase => look::describe(phase),
         };
         let wall = match (state.began_at, state.ended_at) {
             (Some(began), Some(ended)) => ended.saturating_duration_since(began),
@@ -97,7 +73,7 @@ impl RunLoop {
         };
         StageReport {
             stage: state.config.name.clone(),
-            mode: mode.to_owned(),
+            mode: look::mode(state.config.mode).to_owned(),
             state: described.to_owned(),
             daemon: state.config.is_daemon,
             workers: state.most_live,
@@ -115,18 +91,6 @@ impl RunLoop {
     }
 }
 
-fn describe(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Waiting => "waiting",
-        Phase::Running => "running",
-        Phase::Restarting => "restarting",
-        Phase::Ending(Outcome::Failed) | Phase::Over(Outcome::Failed) => "failed",
-        Phase::Ending(_) => "stopping",
-        Phase::Over(Outcome::Finished) => "finished",
-        Phase::Over(Outcome::Stopped) => "stopped",
-    }
-}
-
 /// Events that wait for an observer at most; those that come when so many wait are counted.
 const MOST_WAITING: usize = 1 << 14;
 
@@ -140,13 +104,46 @@ const TOGETHER: Duration = Duration::from_millis(5);
 /// So many go at once in any case.
 const MOST_TOGETHER: usize = 256;
 
-/// The way to the observers.
-pub(super) struct Events {
+/// One observer's way.
+struct Way {
     sender: Sender<Event>,
+    /// Those that it wants.
+    wants: fn(&EventKind) -> bool,
     /// Not sent yet.
     untold: Vec<Event>,
-    told_at: Instant,
     missed: u64,
+}
+
+impl Way {
+    fn tell(&mut self, at: Duration, kind: EventKind) {
+        let most = if kind.may_flood() { MOST_WAITING } else { MOST_WAITING_IN_ALL };
+        if self.sender.len() + self.untold.len() >= most {
+            self.missed += 1;
+            return;
+        }
+        self.own_up(at);
+        self.untold.push(Event { at, kind });
+    }
+
+    /// What it could not be told is told as a number.
+    fn own_up(&mut self, at: Duration) {
+        if self.missed > 0 {
+            let kind = EventKind::Missed { count: std::mem::take(&mut self.missed) };
+            self.untold.push(Event { at, kind });
+        }
+    }
+
+    /// Whether somebody is at its other end.
+    fn send(&mut self) -> bool {
+        self.untold.drain(..).all(|event| self.sender.send(event).is_ok())
+    }
+}
+
+/// The ways to the observers. None of them waits for another.
+pub(super) struct Events {
+    /// The first is that of the run's owner, who may not listen, and stays.
+    ways: Vec<Way>,
+    told_at: Instant,
     /// When the last event happened: no later one is told with an earlier time.
     last_at: Duration,
 }
@@ -154,50 +151,56 @@ pub(super) struct Events {
 impl Events {
     /// `sender`: of a channel without bound, which has no room of its own before it is needed; it is bounded here.
     pub(super) fn new(sender: Sender<Event>) -> Self {
-        Self { sender, untold: Vec::new(), told_at: Instant::now(), missed: 0, last_at: Duration::ZERO }
+        let mut events = Self { ways: Vec::new(), told_at: Instant::now(), last_at: Duration::ZERO };
+        events.add(sender, |_| true);
+        events
+    }
+
+    /// From now on these events go to this one too.
+    pub(super) fn add(&mut self, sender: Sender<Event>, wants: fn(&EventKind) -> bool) {
+        self.ways.push(Way { sender, wants, untold: Vec::new(), missed: 0 });
     }
 
     fn tell(&mut self, at: Duration, kind: EventKind) {
         let at = at.max(self.last_at);
         self.last_at = at;
-        let most = if kind.may_flood() { MOST_WAITING } else { MOST_WAITING_IN_ALL };
-        if self.sender.len() + self.untold.len() >= most {
-            self.missed += 1;
-            return;
+        let Some((owner, others)) = self.ways.split_first_mut() else { return };
+        for way in others.iter_mut().filter(|way| (way.wants)(&kind)) {
+            way.tell(at, kind.clone());
         }
-        if self.missed > 0 {
-            let kind = EventKind::Missed { count: std::mem::take(&mut self.missed) };
-            self.untold.push(Event { at, kind });
-        }
-        self.untold.push(Event { at, kind });
+        owner.tell(at, kind);
     }
 
     /// In what time what waits here is to be sent at the latest.
     pub(super) fn due_in(&self) -> Option<Duration> {
-        (!self.untold.is_empty()).then(|| TOGETHER.saturating_sub(self.told_at.elapsed()))
+        let waits = self.ways.iter().any(|way| !way.untold.is_empty());
+        waits.then(|| TOGETHER.saturating_sub(self.told_at.elapsed()))
     }
 
     /// Sends what waits here, if it is time.
     pub(super) fn send_if_due(&mut self) {
-        if self.untold.len() >= MOST_TOGETHER || self.due_in() == Some(Duration::ZERO) {
+        let are_many = self.ways.iter().any(|way| way.untold.len() >= MOST_TOGETHER);
+        if are_many || self.due_in() == Some(Duration::ZERO) {
             self.send();
         }
     }
 
     fn send(&mut self) {
         self.told_at = Instant::now();
-        for event in self.untold.drain(..) {
-            // Nobody may want to know.
-            let _ = self.sender.send(event);
-        }
+        let mut position = 0;
+        self.ways.retain_mut(|way| {
+            let is_owner = std::mem::replace(&mut position, 1) == 0;
+            way.send() || is_owner
+        });
     }
 
     /// The last event: after it nothing of the run is left.
     pub(super) fn end(mut self, at: Duration, report: &Report) {
-        if self.missed > 0 {
-            self.untold.push(Event { at, kind: EventKind::Missed { count: self.missed } });
+        let last = EventKind::RunEnded { report: Box::new(report.clone()) };
+        for way in self.ways.iter_mut().filter(|way| (way.wants)(&last)) {
+            way.own_up(at);
+            way.untold.push(Event { at, kind: last.clone() });
         }
-        self.untold.push(Event { at, kind: EventKind::RunEnded { report: Box::new(report.clone()) } });
         self.send();
     }
 }

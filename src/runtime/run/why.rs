@@ -38,16 +38,22 @@ impl RunLoop {
 
     /// Tells observers what each part of the run waits for.
     pub(super) fn explain(&mut self, title: &str) {
-        let mut lines = vec![format!("{title}:")];
+        let lines = self.explanation();
+        self.notice(format!("{title}:\n  {}", lines.join("\n  ")));
+    }
+
+    /// What each part of the run waits for, a line each.
+    pub(super) fn explanation(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         for stage in 0..self.plan.stages.len() {
             self.explain_stage(stage, &mut lines);
         }
         self.explain_edges(&mut lines);
         self.explain_shared(&mut lines);
-        if lines.len() == 1 {
+        if lines.is_empty() {
             lines.push("every stage has ended; what is left is standard output".to_owned());
         }
-        self.notice(lines.join("\n  "));
+        lines
     }
 
     fn explain_stage(&self, stage: usize, lines: &mut Vec<String>) {
@@ -73,7 +79,7 @@ impl RunLoop {
         }
     }
 
-    fn explain_wait(&self, stage: usize) -> String {
+    pub(super) fn explain_wait(&self, stage: usize) -> String {
         let unmet = self.supervisor.stage(stage).config.depends_on.iter().filter_map(|&(other, wanted)| {
             let state = self.supervisor.stage(other);
             let name = &state.config.name;
@@ -121,13 +127,23 @@ impl RunLoop {
     }
 
     fn explain_worker(&self, stage: usize, rank: usize) -> Option<String> {
-        let io = self.workers[stage][rank].as_ref()?;
+        let what = self.doing(stage, rank)?;
         let name = self.plan.stages[stage].stage.worker_name(rank);
         let Some(process) = self.supervisor.stage(stage).process(rank) else {
-            return Some(format!("worker `{name}` is being started"));
+            return Some(format!("worker `{name}` {what}"));
+        };
+        let command = command_line(process.pid);
+        Some(format!("worker `{name}` (pid {}, `{command}`) {what}", process.pid))
+    }
+
+    /// What a worker does, or waits for: what follows its name in a sentence.
+    pub(super) fn doing(&self, stage: usize, rank: usize) -> Option<String> {
+        let io = self.workers[stage][rank].as_ref()?;
+        let Some(process) = self.supervisor.stage(stage).process(rank) else {
+            return Some("is being started".to_owned());
         };
         let control = io.control.as_ref().filter(|_| io.is_function);
-        let what = if control.is_some_and(|control| !control.is_ready) {
+        Some(if control.is_some_and(|control| !control.is_ready) {
             "has not said yet that its function can be called".to_owned()
         } else if control.is_some() && !io.went {
             "waits until all functions can be called".to_owned()
@@ -143,9 +159,7 @@ impl RunLoop {
             "has taken all input that has come".to_owned()
         } else {
             "runs".to_owned()
-        };
-        let command = command_line(process.pid);
-        Some(format!("worker `{name}` (pid {}, `{command}`) {what}", process.pid))
+        })
     }
 
     fn explain_edges(&self, lines: &mut Vec<String>) {

@@ -163,11 +163,19 @@ pub(super) struct WorkerIo {
     pub(super) idleness: Idleness,
     /// How it is known to be ready, where its stage has a probe.
     pub(super) probe: Option<Probing>,
-    /// Records that it was given in all.
+    /// Records that it was leased in all.
     pub(super) given: u64,
 }
 
 impl WorkerIo {
+    /// Records that it was given in all.
+    pub(super) fn given_in_all(&self) -> u64 {
+        match &self.exchange {
+            Exchange::Stream { fed, .. } => fed.iter().map(|(_, records)| records).sum(),
+            Exchange::Map { .. } | Exchange::Each { .. } => self.given,
+        }
+    }
+
     pub(super) fn has_open_outputs(&self) -> bool {
         self.log.is_some()
             || self.control.is_some()

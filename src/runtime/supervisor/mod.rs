@@ -300,6 +300,11 @@ impl Supervisor {
         self.level
     }
 
+    /// Whether a stage has failed that stops the others.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+
     pub(crate) fn stage(&self, stage: usize) -> &Stage {
         &self.stages[stage]
     }
@@ -316,9 +321,6 @@ impl Supervisor {
     pub(crate) fn step(&mut self, input: Input, now: Instant, view: &dyn View) -> Vec<Action> {
         if !self.has_ended {
             self.take(input, now, view);
-        }
-        // Without its launcher a run is at its end at once.
-        if !self.has_ended {
             self.advance(now);
         }
         std::mem::take(&mut self.actions)

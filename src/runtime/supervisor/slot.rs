@@ -22,6 +22,20 @@ pub(crate) enum Asked {
     Fault,
 }
 
+impl Asked {
+    /// Why, in words that go on after "asked to end: ".
+    pub(crate) fn why(self) -> &'static str {
+        match self {
+            Self::Stop => "it is stopped",
+            Self::Retire => "it is not needed any more",
+            Self::Replace => "it has had as many records as it should, and another takes its place",
+            Self::Restart => "it is restarted together with another",
+            Self::Unwanted => "nobody wants what it makes",
+            Self::Fault => "it held a record too long, or broke the exchange",
+        }
+    }
+}
+
 /// A process that has been started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -111,6 +125,21 @@ impl Slot {
             | Self::Running { .. }
             | Self::Killed { .. }
             | Self::Done => None,
+        }
+    }
+
+    /// What is going on here, in a word for people and programs.
+    pub(crate) fn state(&self) -> &'static str {
+        match self {
+            Self::Vacant => "vacant",
+            Self::Starting { .. } => "starting",
+            Self::Running { .. } => "running",
+            Self::Finishing { .. } => "finishing",
+            Self::Stopping { .. } => "stopping",
+            Self::Killed { .. } => "killed",
+            Self::Draining { .. } => "draining",
+            Self::BackingOff { .. } => "backing_off",
+            Self::Done => "done",
         }
     }
 

@@ -193,6 +193,26 @@ impl Stage {
         self.slots[rank].process()
     }
 
+    /// What is going on in a slot, and why, where that is worth a word.
+    pub(crate) fn slot_state(&self, rank: usize, now: Instant) -> (&'static str, Option<String>) {
+        let slot = &self.slots[rank];
+        let reason = match slot {
+            Slot::BackingOff { at } => {
+                let left = at.saturating_duration_since(now).as_millis();
+                Some(format!("it is started again in {left} ms"))
+            }
+            Slot::Vacant
+            | Slot::Starting { .. }
+            | Slot::Running { .. }
+            | Slot::Finishing { .. }
+            | Slot::Stopping { .. }
+            | Slot::Killed { .. }
+            | Slot::Draining { .. }
+            | Slot::Done => slot.asked().map(|asked| asked.why().to_owned()),
+        };
+        (slot.state(), reason)
+    }
+
     /// Whether a process is in this slot, or on its way, and nobody has asked it to end.
     pub(crate) fn stays(&self, rank: usize) -> bool {
         self.slots[rank].is_live() && self.slots[rank].asked().is_none()

@@ -1,0 +1,72 @@
+//! The commands about runs that go on, over their control sockets.
+
+pub(super) mod logs;
+pub(super) mod ps;
+pub(super) mod restart;
+pub(super) mod scale;
+pub(super) mod status;
+pub(super) mod stop;
+pub(super) mod tap;
+
+use clap::ValueEnum;
+use mpflow::control::{self, Client};
+use mpflow::report::RunInfo;
+use serde::Serialize;
+
+use super::error::CliError;
+use super::output;
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// The run that a command is about, among its options.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunOption {
+    /// The run: the beginning of its id, or its pipeline's name; by default the only one
+    #[arg(long, short, value_name = "RUN")]
+    run: Option<String>,
+}
+
+impl RunOption {
+    fn find(&self) -> Result<(Client, RunInfo), CliError> {
+        Ok(control::find(self.run.as_deref())?)
+    }
+}
+
+/// The run that a command is about, as its argument.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgument {
+    /// The run: the beginning of its id, or its pipeline's name; by default the only one
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+}
+
+impl RunArgument {
+    fn find(&self) -> Result<(Client, RunInfo), CliError> {
+        Ok(control::find(self.run.as_deref())?)
+    }
+}
+
+/// A value as indented JSON.
+fn print_json(value: &impl Serialize) -> Result<(), CliError> {
+    let value = serde_json::to_value(value).expect("its keys are strings and its numbers finite");
+    output::print(&format!("{value:#}\n"))
+}
+
+/// A value as JSON on one line.
+fn print_json_line(value: &impl Serialize) -> Result<(), CliError> {
+    let value = serde_json::to_value(value).expect("its keys are strings and its numbers finite");
+    output::print(&format!("{value}\n"))
+}
+
+fn print_lines(lines: &[String]) -> Result<(), CliError> {
+    let mut text = lines.join("\n");
+    text.push('\n');
+    output::print(&text)
+}

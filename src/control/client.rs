@@ -1,0 +1,350 @@
+//! The other side: whoever looks at a run from outside, and steers it.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::protocol::Refusal;
+use super::{SOCKET, protocol};
+use crate::model::Stop;
+use crate::report::{Logs, RunInfo, Status};
+use crate::sys::run_folder;
+
+/// A run that does not answer within this hangs, or is stopped by SIGSTOP.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When several runs are asked who they are, one that does not answer is not waited for longer.
+const PATIENCE_OF_MANY: Duration = Duration::from_secs(1);
+
+/// An answer is never longer.
+const LONGEST_ANSWER_BYTES: u64 = 256 << 20;
+
+/// How a run has ended.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Stopped {
+    /// As [`crate::report::Outcome`] is written: `{"result": "succeeded"}`. Null where the run's owner went first.
+    pub outcome: Value,
+}
+
+/// What comes while something is followed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Followed {
+    /// Lines of the log.
+    Log(Logs),
+    /// Records that have passed, each as `schemas/control.md` has it.
+    Records {
+        /// Those that are shown.
+        records: Vec<Value>,
+        /// Records that passed and are not shown.
+        not_shown: u64,
+    },
+    /// The run has ended; nothing follows.
+    Ended,
+}
+
+/// Why a run could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// It has ended, or is ending.
+    #[error("the run has ended")]
+    Ended,
+    /// It is there and says nothing.
+    #[error("the run does not answer")]
+    Silent,
+    /// It was understood and not done.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It speaks another language.
+    #[error("the run's answer is not understood: {0}")]
+    Answer(String),
+    /// The connection failed.
+    #[error("cannot reach the run")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, TimedOut, UnexpectedEof, WouldBlock,
+        };
+        match error.kind() {
+            NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | UnexpectedEof => Self::Ended,
+            WouldBlock | TimedOut => Self::Silent,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// Why none, or not one, run was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// No run goes on.
+    #[error("no run goes on")]
+    NoRun,
+    /// None is called so.
+    #[error("no run that goes on is called `{wanted}`")]
+    Unknown {
+        /// What was looked for.
+        wanted: String,
+        /// The runs that go on.
+        runs: Vec<RunInfo>,
+    },
+    /// Several are.
+    #[error("{} runs go on{}", .runs.len(), .wanted.as_ref().map(|wanted| format!(" that are called `{wanted}`")).unwrap_or_default())]
+    Several {
+        /// What was looked for, if anything.
+        wanted: Option<String>,
+        /// Those that it may be.
+        runs: Vec<RunInfo>,
+    },
+}
+
+/// The runs of this user that go on.
+#[derive(Debug, Default)]
+pub struct Runs {
+    /// Those that answer, by their start.
+    pub answering: Vec<RunInfo>,
+    /// The ids of those that do not: they are suspended, or have no control socket.
+    pub silent: Vec<String>,
+}
+
+/// The runs of this user that go on and can be found from here. What dead runs have left is removed.
+pub fn runs() -> Runs {
+    let mut runs = Runs::default();
+    for (id, folder) in run_folder::living() {
+        match Client::connect(&folder.join(SOCKET)).and_then(|mut client| client.describe()) {
+            Ok(info) => runs.answering.push(info),
+            Err(ClientError::Ended) => {}
+            Err(_) => runs.silent.push(id),
+        }
+    }
+    runs
+}
+
+/// The run that is meant: by the beginning of its id, or the name of its pipeline; without either, the only one.
+///
+/// # Errors
+///
+/// See [`FindError`]: there is none, or it may be several.
+pub fn find(wanted: Option<&str>) -> Result<(Client, RunInfo), FindError> {
+    let mut candidates = Vec::new();
+    for (_, folder) in run_folder::living() {
+        let described =
+            Client::connect(&folder.join(SOCKET)).and_then(|mut client| Ok((client.describe()?, client)));
+        candidates.extend(described.ok().map(|(info, client)| (client, info)));
+    }
+    let Some(wanted) = wanted else {
+        return match candidates.len() {
+            0 => Err(FindError::NoRun),
+            1 => Ok(candidates.remove(0)),
+            _ => Err(FindError::Several { wanted: None, runs: infos(candidates) }),
+        };
+    };
+    let is_meant = |info: &RunInfo| info.pipeline == wanted || is_prefix(wanted, &info.id);
+    let (mut meant, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(_, info)| is_meant(info));
+    match meant.len() {
+        0 => Err(FindError::Unknown { wanted: wanted.to_owned(), runs: infos(others) }),
+        1 => Ok(meant.remove(0)),
+        _ => Err(FindError::Several { wanted: Some(wanted.to_owned()), runs: infos(meant) }),
+    }
+}
+
+/// Whether this is the beginning of an id; the dashes of both may be left out.
+fn is_prefix(wanted: &str, id: &str) -> bool {
+    let plain = |text: &str| text.replace('-', "").to_ascii_lowercase();
+    !wanted.is_empty() && plain(id).starts_with(&plain(wanted))
+}
+
+fn infos(candidates: Vec<(Client, RunInfo)>) -> Vec<RunInfo> {
+    candidates.into_iter().map(|(_, info)| info).collect()
+}
+
+/// A connection to a run. Not more than one request at a time.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+    next_id: u64,
+}
+
+impl Client {
+    fn connect(socket: &Path) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE_OF_MANY))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: BufReader::new(stream), next_id: 1 })
+    }
+
+    /// What the run says of itself.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]; that of every request.
+    pub fn describe(&mut self) -> Result<RunInfo, ClientError> {
+        let info = self.request("describe", json!({}))?;
+        self.stream.get_ref().set_read_timeout(Some(PATIENCE))?;
+        Ok(info)
+    }
+
+    /// One look at the run.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn status(&mut self) -> Result<Status, ClientError> {
+        self.request("status", json!({}))
+    }
+
+    /// Who waits for what, a line each.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn explain(&mut self) -> Result<Vec<String>, ClientError> {
+        #[derive(Deserialize)]
+        struct Explanation {
+            lines: Vec<String>,
+        }
+        Ok(self.request::<Explanation>("explain", json!({}))?.lines)
+    }
+
+    /// The last lines of the log, of one stage or worker or of all. If they are followed, more of them come by
+    /// [`Client::followed`], and nothing else can be asked over this connection.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn logs(&mut self, stage: Option<&str>, lines: usize, follow: bool) -> Result<Logs, ClientError> {
+        let mut params = json!({"lines": lines, "follow": follow});
+        if let Some(stage) = stage {
+            params["stage"] = stage.into();
+        }
+        self.request("logs", params)
+    }
+
+    /// From now on some of the records that pass through an edge come by [`Client::followed`]; nothing else can be asked
+    /// over this connection.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn tap(&mut self, edge: &str) -> Result<(), ClientError> {
+        self.request::<Value>("tap", json!({"edge": edge})).map(drop)
+    }
+
+    /// Asks the run to end. Does not wait for it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn stop(&mut self, how: Stop) -> Result<(), ClientError> {
+        let how = match how {
+            Stop::Drain => "drain",
+            Stop::Terminate => "terminate",
+            Stop::Kill => "kill",
+        };
+        self.request::<Value>("stop", json!({"how": how})).map(drop)
+    }
+
+    /// Waits for the end of the run, however long that takes.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn wait(&mut self) -> Result<Stopped, ClientError> {
+        self.wait_without_limit()?;
+        self.request("wait", json!({}))
+    }
+
+    /// Gives a stage a pool of so many workers: see [`crate::Run::scale`]. Returns when that has come about.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn scale(&mut self, stage: &str, workers: usize) -> Result<(), ClientError> {
+        self.wait_without_limit()?;
+        self.request::<Value>("scale", json!({"stage": stage, "workers": workers})).map(drop)
+    }
+
+    /// Replaces the workers of a stage, or one worker, one after the other: see [`crate::Run::restart`]. Returns how many
+    /// were replaced, when the last is ready.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn restart(&mut self, what: &str) -> Result<u64, ClientError> {
+        #[derive(Deserialize)]
+        struct Restarted {
+            replaced: u64,
+        }
+        self.wait_without_limit()?;
+        Ok(self.request::<Restarted>("restart", json!({"what": what}))?.replaced)
+    }
+
+    fn wait_without_limit(&self) -> Result<(), ClientError> {
+        Ok(self.stream.get_ref().set_read_timeout(None)?)
+    }
+
+    /// What comes next of that which is followed.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn followed(&mut self) -> Result<Followed, ClientError> {
+        #[derive(Deserialize)]
+        struct Records {
+            records: Vec<Value>,
+            not_shown: u64,
+        }
+        self.wait_without_limit()?;
+        let line = self.read_line()?;
+        match line["method"].as_str() {
+            Some("log") => Ok(Followed::Log(understand(line["params"].clone())?)),
+            Some("records") => {
+                let Records { records, not_shown } = understand(line["params"].clone())?;
+                Ok(Followed::Records { records, not_shown })
+            }
+            Some("ended") => Ok(Followed::Ended),
+            _ => Err(ClientError::Answer(line.to_string().chars().take(200).collect())),
+        }
+    }
+
+    /// One request and its answer, for what this version of the crate has no words for.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn request<T: DeserializeOwned>(&mut self, method: &str, params: Value) -> Result<T, ClientError> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        self.stream.get_mut().write_all(&protocol::line(&request))?;
+        let mut line = self.read_line()?;
+        if let Some(error) = line.get_mut("error") {
+            return Err(ClientError::Refused(understand(error.take())?));
+        }
+        if line["id"] != id {
+            return Err(ClientError::Answer(format!("it answers request {} and not {id}", line["id"])));
+        }
+        understand(line["result"].take())
+    }
+
+    fn read_line(&mut self) -> Result<Value, ClientError> {
+        let mut line = Vec::new();
+        (&mut self.stream).take(LONGEST_ANSWER_BYTES).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Err(ClientError::Ended);
+        }
+        serde_json::from_slice(&line).map_err(|error| ClientError::Answer(error.to_string()))
+    }
+}
+
+fn understand<T: DeserializeOwned>(value: Value) -> Result<T, ClientError> {
+    serde_json::from_value(value).map_err(|error| ClientError::Answer(error.to_string()))
+}

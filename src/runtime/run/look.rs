@@ -1,0 +1,100 @@
+//! One look at the run, for whoever watches it.
+
+use std::time::Instant;
+
+use super::RunLoop;
+use super::worker::WorkerIo;
+use crate::model::Mode;
+use crate::report::{SlotSnapshot, Snapshot, StageSnapshot};
+use crate::runtime::supervisor::{Outcome, Phase};
+
+impl RunLoop {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let now = self.clock.now();
+        Snapshot {
+            at: self.began_at.elapsed(),
+            state: self.state().to_owned(),
+            stages: (0..self.plan.stages.len()).map(|stage| self.stage_snapshot(stage, now)).collect(),
+            edges: self.broker.snapshot(),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match self.supervisor.level() {
+            _ if self.clock.is_suspended() => "suspended",
+            Some(level) => level.as_str(),
+            None if self.supervisor.is_failing() => "failing",
+            None => "running",
+        }
+    }
+
+    fn stage_snapshot(&self, stage: usize, now: Instant) -> StageSnapshot {
+        let state = self.supervisor.stage(stage);
+        let counts = self.broker.counts(stage);
+        let failures = self.supervisor.failures();
+        let failure = failures.iter().find(|failure| failure.stage.as_ref() == Some(&state.config.name));
+        let reason = match state.phase {
+            Phase::Waiting => Some(self.explain_wait(stage)),
+            Phase::Ending(Outcome::Finished) => Some("nobody wants what it makes".to_owned()),
+            Phase::Ending(Outcome::Failed) | Phase::Over(Outcome::Failed) => {
+                failure.map(|failure| failure.reason.clone())
+            }
+            Phase::Running
+            | Phase::Restarting
+            | Phase::Ending(Outcome::Stopped)
+            | Phase::Over(Outcome::Finished | Outcome::Stopped) => None,
+        };
+        StageSnapshot {
+            stage: state.config.name.clone(),
+            mode: mode(state.config.mode).to_owned(),
+            state: describe(state.phase).to_owned(),
+            reason,
+            workers: state.live(),
+            pool: state.config.pool.max,
+            records_in: counts.records_in,
+            records_out: counts.records_out,
+            failed: counts.failed,
+            restarts: state.restart_count,
+            slots: (0..state.slots.len()).map(|rank| self.slot_snapshot(stage, rank, now)).collect(),
+        }
+    }
+
+    fn slot_snapshot(&self, stage: usize, rank: usize, now: Instant) -> SlotSnapshot {
+        let state = self.supervisor.stage(stage);
+        let io = self.workers[stage].get(rank).and_then(Option::as_ref);
+        let (word, why) = state.slot_state(rank, now);
+        let is_leased = self.plan.stages[stage].stage.is_leased();
+        SlotSnapshot {
+            worker: state.config.worker_name(rank),
+            state: word.to_owned(),
+            reason: why.or_else(|| self.doing(stage, rank)),
+            pid: state.process(rank).map(|process| process.pid),
+            generation: state.generations[rank],
+            given: io.map_or(0, WorkerIo::given_in_all),
+            held: if is_leased && io.is_some() { self.broker.held(stage, rank) } else { 0 },
+            usage: None,
+        }
+    }
+}
+
+/// How a stage takes records, as the language writes it.
+pub(super) fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Stream => "stream",
+        Mode::Map => "map",
+        Mode::Each => "each",
+    }
+}
+
+/// Where a stage is in its life, in a word.
+pub(super) fn describe(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Waiting => "waiting",
+        Phase::Running => "running",
+        Phase::Restarting => "restarting",
+        Phase::Ending(Outcome::Failed) | Phase::Over(Outcome::Failed) => "failed",
+        Phase::Ending(_) => "stopping",
+        Phase::Over(Outcome::Finished) => "finished",
+        Phase::Over(Outcome::Stopped) => "stopped",
+    }
+}
