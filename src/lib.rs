@@ -8,16 +8,13 @@
 //!
 //! # From a document to a report
 //!
-//! [`language::Document`] reads a document and knows where everything in it stands; [`graph::plan`] checks it as a
-//! graph and settles what it leaves open; [`preflight`] says what this machine lacks for it;
+//! [`Pipeline::from_path`] reads and checks a document, [`Pipeline::builder`] says the same in code;
 //! [`Engine::start`] runs it on a thread of its own; [`Run::events`] tells what happens, and [`Run::wait`] what
 //! came of it.
 //!
 //! ```no_run
-//! use std::path::Path;
-//!
-//! use mpflow::language::{Document, ParseOptions};
 //! use mpflow::report::Outcome;
+//! use mpflow::{Engine, Functions, Pipeline, Stdio};
 //!
 //! const PIPELINE: &str = "
 //! stages:
@@ -29,13 +26,10 @@
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     // First thing: this program is started once more, as the process that starts all workers.
-//!     mpflow::init(&mpflow::Functions::new());
+//!     mpflow::init(&Functions::new());
 //!
-//!     let options = ParseOptions::of_this_process();
-//!     let document = Document::parse(PIPELINE, Path::new("factors.yaml"), &options)?;
-//!     let plan = mpflow::graph::plan(document.pipeline()).map_err(|problems| document.diagnose(problems))?.plan;
-//!
-//!     let report = mpflow::Engine::new().stdout(mpflow::Stdio::Inherit).start(plan)?.wait();
+//!     let pipeline = Pipeline::from_yaml(PIPELINE)?;
+//!     let report = Engine::new().stdout(Stdio::Inherit).start(&pipeline)?.wait();
 //!     match report.outcome {
 //!         Outcome::Succeeded => Ok(()),
 //!         outcome => Err(format!("{outcome:?}").into()),
@@ -63,6 +57,7 @@ pub mod graph;
 pub mod language;
 pub mod model;
 pub mod observe;
+pub mod pipeline;
 pub mod report;
 pub mod shared;
 
@@ -77,8 +72,7 @@ mod worker;
 
 pub use engine::{
     EndError, Engine, Input, Output, RecvError, Run, SendError, StartError, Stdio, Stop, adopt_orphans, init,
-    preflight,
 };
-pub use explain::explain;
 pub use ipc::CodeError;
+pub use pipeline::Pipeline;
 pub use worker::{Functions, PortError, Records, Worker, worker};

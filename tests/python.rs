@@ -530,6 +530,38 @@ def work(x):
 }
 
 #[test]
+fn the_memory_of_large_records_is_used_again_however_many_come() {
+    let pipeline = "
+        stages:
+          source: {python: 'tasks:source', args: [300]}
+          STAGE
+          sink: {python: 'tasks:sink', mode: stream}
+        edges: [{queue: source -> QUEUE sink}, {queue: sink -> stdout, format: json}]";
+    // How many segments a worker has made is told by nothing that a user sees, but by their memory.
+    let tasks = "
+import mpflow
+def source(n):
+    for i in range(n): yield bytes([i % 256]) * 1_000_000
+    yield mpflow._work.segments._last
+def copy(record):
+    return bytearray(record) if isinstance(record, bytes) else max(record, mpflow._work.segments._last)
+def sink(records):
+    count = 0
+    for record in records:
+        if isinstance(record, int):
+            made = record
+        else:
+            assert record[0] == record[-1] == count % 256
+            count += 1
+    # The queues hold 8 MiB each, and each pipe one record.
+    yield [count, made < 50 or made]";
+    for (stage, queue) in [("", ""), ("copy: {python: 'tasks:copy', ordered: true}", "copy ->")] {
+        let pipeline = pipeline.replace("STAGE", stage).replace("QUEUE", queue);
+        with_tasks(&pipeline, tasks).run().succeeded().wrote("[300,true]\n");
+    }
+}
+
+#[test]
 fn many_small_results_are_answered_together_where_no_record_may_be_large() {
     let pipeline = "
         stages: {work: {python: 'tasks:work'}}

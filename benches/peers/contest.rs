@@ -47,6 +47,8 @@ pub(crate) enum Unit {
     Rate(f64, &'static str),
     /// The seconds that were measured, in milliseconds.
     Millis,
+    /// The same in microseconds.
+    Micros,
     /// Measured bytes, in MB.
     Megabytes,
 }
@@ -57,6 +59,7 @@ impl Unit {
         match self {
             Self::Rate(amount, _) => amount / cost,
             Self::Millis => cost * 1e3,
+            Self::Micros => cost * 1e6,
             Self::Megabytes => cost / 1e6,
         }
     }
@@ -65,6 +68,7 @@ impl Unit {
         match self {
             Self::Rate(_, name) => name,
             Self::Millis => "ms",
+            Self::Micros => "µs",
             Self::Megabytes => "MB",
         }
     }

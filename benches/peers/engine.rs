@@ -33,6 +33,10 @@ impl Pipeline {
         self
     }
 
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(MPFLOW);
         command.arg("run").arg(&self.file).args(["--progress", "none"]).env(LOCALE.0, LOCALE.1);

@@ -1,6 +1,8 @@
 //! Where it ran.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use crate::python;
 
 /// The machine and the versions.
 #[derive(Debug, serde::Serialize)]
@@ -22,6 +24,10 @@ impl About {
             ("xargs", first_line("xargs", "--version")),
             ("parallel", first_line("parallel", "--version")),
             ("mawk", first_line("mawk", "-Wversion")),
+            ("Python", first_line("python3", "--version")),
+            ("NumPy", python_package("numpy")),
+            ("dora", python_package("dora-rs")),
+            ("Ray", python_package("ray")),
         ];
         let say = |(name, line): (&str, Vec<String>)| match line.first() {
             Some(line) => format!("{name}: {line}"),
@@ -44,6 +50,14 @@ fn cpu_name() -> Option<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn python_package(name: &str) -> Vec<String> {
+    let Some(python) = python::interpreter() else { return Vec::new() };
+    let say = format!("from importlib.metadata import version; print(version('{name}'))");
+    let output = Command::new(python).args(["-c", &say]).stderr(Stdio::null()).output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().map(ToOwned::to_owned).collect()
 }
 
 /// The load of the last minute.

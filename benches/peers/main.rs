@@ -16,6 +16,8 @@
 //! | `contest` | rounds, ratios, targets |
 //! | `input` | generated files |
 //! | `engine` | runs of `mpflow`, and whether they did what they should |
+//! | `python`, `python/` | which Python, and the scripts of the peers |
+//! | `processes` | memory of other processes, and their end |
 //! | `rows/` | one file for each kind of row: its peers and its targets |
 //! | `machine`, `table` | where it ran, and what came of it |
 
@@ -26,13 +28,37 @@ mod engine;
 mod input;
 mod machine;
 mod options;
+mod processes;
+mod python;
 mod rows;
 mod table;
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use contest::Context;
 use options::Options;
+
+/// Where `benches/install-peers` puts what it installs.
+const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/bin");
+
+/// Has whatever is started find the installed peers before others. The search path of a process can be changed for
+/// sure only by starting it anew.
+fn peers_first() -> std::io::Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&path).collect();
+    if !Path::new(PEERS).is_dir() {
+        eprintln!("# no {PEERS}: `benches/install-peers` installs what the rows compare with");
+        return Ok(());
+    }
+    if folders.first().is_some_and(|first| first == Path::new(PEERS)) {
+        return Ok(());
+    }
+    let folders = std::iter::once(PathBuf::from(PEERS)).chain(folders);
+    let path = std::env::join_paths(folders).map_err(std::io::Error::other)?;
+    Err(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).env("PATH", path).exec())
+}
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
@@ -42,6 +68,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(error) = peers_first() {
+        eprintln!("# cannot look for peers in {PEERS}: {error}");
+    }
     let context = Context::new(&options);
     let before = machine::load();
     let mut results = Vec::new();

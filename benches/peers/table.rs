@@ -90,7 +90,11 @@ fn ratio(ratio: f64) -> String {
 }
 
 fn number(unit: Unit, shown: f64) -> String {
-    let digits = if shown >= 100.0 { 0 } else { 1 };
+    let digits = match shown {
+        100.0.. => 0,
+        10.0.. => 1,
+        _ => 2,
+    };
     format!("{shown:.digits$} {}", unit.name())
 }
 

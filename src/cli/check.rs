@@ -43,7 +43,7 @@ pub(super) fn execute(args: &Args) -> Result<End, CliError> {
     let mut found = Vec::new();
     for file in &args.files {
         let (verdict, diagnostics) = match load::load(file, &args.overrides)? {
-            Ok(loaded) => (true, loaded.warnings),
+            Ok(pipeline) => (true, pipeline.warnings().clone()),
             Err(diagnostics) => (false, diagnostics),
         };
         is_right &= verdict;

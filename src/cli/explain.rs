@@ -40,8 +40,10 @@ enum Format {
 }
 
 pub(super) fn execute(args: &Args) -> Result<End, CliError> {
-    let Some(loaded) = show::loaded(load::load(&args.file, &args.overrides)?) else { return Ok(End::Wrong) };
-    let explanation = mpflow::explain(&loaded.plan, &Machine::of_this_process());
+    let Some(pipeline) = show::loaded(load::load(&args.file, &args.overrides)?) else {
+        return Ok(End::Wrong);
+    };
+    let explanation = pipeline.explain(&Machine::of_this_process());
     let text = match args.format {
         Format::Text => observe::explanation(&explanation, terminal::stdout()),
         Format::Json => {

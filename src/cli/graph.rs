@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ValueEnum, ValueHint};
-use mpflow::graph::draw::{self, Charset};
+use mpflow::pipeline::{Charset, Drawing};
 
 use super::error::CliError;
 use super::exit::End;
@@ -44,13 +44,15 @@ enum Format {
 }
 
 pub(super) fn execute(args: &Args) -> Result<End, CliError> {
-    let Some(loaded) = show::loaded(load::load(&args.file, &args.overrides)?) else { return Ok(End::Wrong) };
-    let drawing = match args.format {
-        Format::Text => draw::text(&loaded.plan, charset()),
-        Format::Dot => draw::dot(&loaded.plan),
-        Format::Mermaid => draw::mermaid(&loaded.plan),
-        Format::Svg => draw::svg(&loaded.plan),
+    let Some(pipeline) = show::loaded(load::load(&args.file, &args.overrides)?) else {
+        return Ok(End::Wrong);
     };
+    let drawing = pipeline.draw(match args.format {
+        Format::Text => Drawing::Text(charset()),
+        Format::Dot => Drawing::Dot,
+        Format::Mermaid => Drawing::Mermaid,
+        Format::Svg => Drawing::Svg,
+    });
     output::write("the drawing", &drawing, args.output.as_deref())?;
     Ok(End::Success)
 }

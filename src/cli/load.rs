@@ -1,12 +1,13 @@
-//! A pipeline from its file to a plan, or to all that is wrong with it.
+//! A pipeline from its file, or all that is wrong with it.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use mpflow::graph::{self, Plan};
-use mpflow::language::{self, Diagnostics, Document, ParseOptions};
+use mpflow::Pipeline;
+use mpflow::language::{self, Diagnostics, ParseOptions};
+use mpflow::pipeline::Ends;
 
 use super::error::CliError;
 
@@ -87,51 +88,33 @@ fn assignment(text: &str) -> Result<(&str, &str), String> {
 
 impl Overrides {
     fn options(&self) -> ParseOptions {
-        ParseOptions { set: self.set.clone(), pool: self.pool.clone(), ..ParseOptions::of_this_process() }
+        ParseOptions {
+            set: self.set.clone(),
+            pool: self.pool.clone(),
+            ends: Ends::Bytes,
+            ..ParseOptions::of_this_process()
+        }
     }
 }
 
-/// A pipeline that nothing in its file speaks against.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    /// It knows the places of all that the pipeline says.
-    pub(super) document: Document,
-    pub(super) plan: Plan,
-    /// What is worth knowing all the same.
-    pub(super) warnings: Diagnostics,
-}
-
-/// Reads, checks and plans a pipeline. The inner error is all that is wrong with it, warnings among it.
+/// Reads and checks a pipeline. The inner error is all that is wrong with it, warnings among it.
 ///
 /// # Errors
 ///
 /// [`CliError::Stdin`] if standard input was to be read and cannot be.
-pub(super) fn load(source: &Source, overrides: &Overrides) -> Result<Result<Loaded, Diagnostics>, CliError> {
-    let options = overrides.options();
-    let document = match source {
-        Source::File(path) => Document::load(path, &options),
-        Source::Stdin => Document::parse(&stdin()?, Path::new(&source.to_string()), &options),
-    };
-    Ok(document.and_then(plan))
+pub(super) fn load(
+    source: &Source,
+    overrides: &Overrides,
+) -> Result<Result<Pipeline, Diagnostics>, CliError> {
+    Ok(match source {
+        Source::File(path) => Pipeline::from_path_with(path, &overrides.options()),
+        Source::Stdin => at(Path::new(&source.to_string()), &stdin()?, overrides),
+    })
 }
 
 /// A pipeline of this text as if it lay at this path.
-pub(super) fn at(path: &Path, text: &str, overrides: &Overrides) -> Result<Loaded, Diagnostics> {
-    Document::parse(text, path, &overrides.options()).and_then(plan)
-}
-
-fn plan(document: Document) -> Result<Loaded, Diagnostics> {
-    let mut warnings = document.warnings().clone();
-    match graph::plan(document.pipeline()) {
-        Ok(planned) => {
-            warnings.extend(document.diagnose(planned.warnings));
-            Ok(Loaded { document, plan: planned.plan, warnings })
-        }
-        Err(problems) => {
-            warnings.extend(document.diagnose(problems));
-            Err(warnings)
-        }
-    }
+pub(super) fn at(path: &Path, text: &str, overrides: &Overrides) -> Result<Pipeline, Diagnostics> {
+    Pipeline::from_yaml_with(text, path, &overrides.options())
 }
 
 fn stdin() -> Result<String, CliError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{ValueEnum, ValueHint};
-use mpflow::{graph, observe};
+use mpflow::observe;
 
 use super::error::CliError;
 use super::exit::End;
@@ -52,11 +52,11 @@ pub(super) fn execute(args: &Args) -> Result<End, CliError> {
     let (Some(old), Some(new)) = (old, new) else { return Ok(End::Wrong) };
     // The earlier text of a file lies somewhere else, or nowhere. It is meant to be where the other is.
     let old = match &args.new {
-        Source::File(place) => show::right(load::at(place, old.document.text(), &args.overrides)),
+        Source::File(place) => show::right(load::at(place, old.text(), &args.overrides)),
         Source::Stdin => Some(old),
     };
     let Some(old) = old else { return Ok(End::Wrong) };
-    let change = graph::compare(&old.plan, &new.plan, &BTreeMap::new());
+    let change = old.compare(&new, &BTreeMap::new());
     let text = match args.format {
         Format::Text => observe::change(&change, terminal::stdout()),
         Format::Json => {

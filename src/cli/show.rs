@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, ThemeCharacters, ThemeStyles};
+use mpflow::Pipeline;
 use mpflow::language::Diagnostics;
 use mpflow::observe::{Colour, Look};
 
 use super::error::CliError;
-use super::load::Loaded;
 use super::terminal;
 
 /// Narrower than this the frames of a diagnostic leave no room for its text.
@@ -19,14 +19,14 @@ const LEAST_WIDTH: usize = 40;
 const MOST_WIDTH: usize = 110;
 
 /// Shows what is to be said about a pipeline that was read, and gives it back if it is right.
-pub(super) fn loaded(read: Result<Loaded, Diagnostics>) -> Option<Loaded> {
+pub(super) fn loaded(read: Result<Pipeline, Diagnostics>) -> Option<Pipeline> {
     let loaded = right(read)?;
-    diagnostics(&loaded.warnings);
+    diagnostics(loaded.warnings());
     Some(loaded)
 }
 
 /// Shows what is wrong with a pipeline that was read; if nothing is, gives it back with its warnings unsaid.
-pub(super) fn right(read: Result<Loaded, Diagnostics>) -> Option<Loaded> {
+pub(super) fn right(read: Result<Pipeline, Diagnostics>) -> Option<Pipeline> {
     read.inspect_err(diagnostics).ok()
 }
 

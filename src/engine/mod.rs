@@ -15,7 +15,6 @@ use std::time::Instant;
 
 pub use input::{Input, SendError};
 pub use output::{Output, RecvError};
-pub use preflight::preflight;
 pub use start::{Engine, StartError};
 pub use stdio::Stdio;
 

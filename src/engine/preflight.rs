@@ -15,7 +15,7 @@ use crate::worker;
 
 /// What this machine lacks for a pipeline: missing programs, folders that cannot be entered, too few descriptors
 /// or processes. Nothing is started.
-pub fn preflight(plan: &Plan) -> Vec<Problem> {
+pub(super) fn preflight(plan: &Plan) -> Vec<Problem> {
     let mut problems: Vec<Problem> = plan.stages.iter().flat_map(of_stage).collect();
     let machine = Machine::limits();
     problems.extend(descriptors(plan, &machine));

@@ -9,8 +9,10 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::stdio::{self, Stdio};
 use super::{Run, preflight};
-use crate::graph::{Plan, StagePlan};
+use crate::graph::StagePlan;
+use crate::language::Diagnostics;
 use crate::model::{Body, Format, StartMethod};
+use crate::pipeline::Pipeline;
 use crate::process::{Launcher, Origin};
 use crate::runtime::run::{Handle, RunLoop};
 use crate::sdk;
@@ -20,10 +22,11 @@ use crate::sys::run_folder::FolderOf;
 /// is printed, and no process of this program's own is waited for.
 ///
 /// ```no_run
-/// use mpflow::{Engine, Stdio};
+/// use mpflow::{Engine, Pipeline, Stdio};
 ///
-/// # fn start(plan: mpflow::graph::Plan) -> Result<(), Box<dyn std::error::Error>> {
-/// let run = Engine::new().stdin(Stdio::Null).stdout(Stdio::Values).start(plan)?;
+/// # fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// let pipeline = Pipeline::from_path("pipelines/word-count.yaml")?;
+/// let run = Engine::new().stdin(Stdio::Null).stdout(Stdio::Values).start(&pipeline)?;
 /// for line in run.output::<String>()? {
 ///     println!("{}", line?);
 /// }
@@ -47,6 +50,9 @@ pub enum StartError {
          `mpflow::init(&mpflow::Functions::new())` in a program without functions"
     )]
     NotInitialised,
+    /// This machine lacks what the pipeline needs: see [`Engine::check`].
+    #[error("the pipeline cannot be run here: {}", .0.plain())]
+    Refused(Box<Diagnostics>),
     /// An edge begins at `stdin` or ends at `stdout`, and nobody has said what that is.
     #[error(
         "edge `{edge}` needs to know what `{stream}` is: say `Engine::new().{stream}(Stdio::Values)`, or `Inherit`, \
@@ -102,16 +108,29 @@ impl Engine {
         self
     }
 
-    /// Starts a checked pipeline, on a thread of its own. One engine may start many runs, which know nothing of
+    /// What speaks against running a pipeline on this machine, and what is worth knowing of it: missing programs, folders
+    /// that cannot be entered, too few descriptors or processes. Nothing is started.
+    pub fn check(&self, pipeline: &Pipeline) -> Diagnostics {
+        let mut found = pipeline.warnings().clone();
+        found.extend(pipeline.diagnose(preflight::preflight(pipeline.plan())));
+        found
+    }
+
+    /// Starts a pipeline, on a thread of its own. One engine may start many runs, which know nothing of
     /// one another.
     ///
     /// # Errors
     ///
     /// See [`StartError`].
-    pub fn start(&self, plan: Plan) -> Result<Run, StartError> {
+    pub fn start(&self, pipeline: &Pipeline) -> Result<Run, StartError> {
         if !crate::process::is_initialised() {
             return Err(StartError::NotInitialised);
         }
+        let wrong = self.check(pipeline);
+        if wrong.has_errors() {
+            return Err(StartError::Refused(Box::new(wrong)));
+        }
+        let plan = pipeline.plan().clone();
         let (ends, program) = stdio::open(&plan, self.stdin, self.stdout)?;
         if plan.stages.iter().any(|stage| matches!(stage.stage.body, Body::Python(_))) {
             sdk::install().map_err(StartError::Sdk)?;

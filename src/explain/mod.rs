@@ -18,7 +18,7 @@ use crate::graph::Plan;
 use crate::model::{RestartPolicy, Stage};
 
 /// What this pipeline promises and needs, on this machine.
-pub fn explain(plan: &Plan, machine: &Machine) -> Explanation {
+pub(crate) fn explain(plan: &Plan, machine: &Machine) -> Explanation {
     let memory = memory::memory(plan);
     Explanation {
         pipeline: plan.name.clone(),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 
 use super::ParseOptions;
@@ -9,6 +10,7 @@ use super::decode::decode;
 use super::diagnostic::{Diagnostics, Finding, Source, code};
 use super::places::Places;
 use super::tree::{self, MAX_BYTES};
+use super::write::Written;
 use crate::graph;
 use crate::model::{Pipeline, Problem};
 
@@ -40,7 +42,21 @@ impl Document {
     ///
     /// All mistakes in the text, with the warnings among them.
     pub fn parse(text: &str, path: &Path, options: &ParseOptions) -> Result<Self, Diagnostics> {
-        let source = Source::new(path.display().to_string(), text);
+        Self::read(Source::new(path.display().to_string(), text), path, options)
+    }
+
+    /// Reads what code has written.
+    pub(crate) fn built(
+        written: Written,
+        built_at: &'static Location<'static>,
+        path: &Path,
+        options: &ParseOptions,
+    ) -> Result<Self, Diagnostics> {
+        Self::read(Source::built(&written.text, built_at, written.origins), path, options)
+    }
+
+    fn read(source: Source, path: &Path, options: &ParseOptions) -> Result<Self, Diagnostics> {
+        let text = &source.text;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         if text.len() > MAX_BYTES {
             return Err(Diagnostics::new([too_large()], &Source::new(source.file, "")));

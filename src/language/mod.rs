@@ -21,6 +21,7 @@ mod span;
 #[cfg(test)]
 mod tests;
 mod tree;
+pub(crate) mod write;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Label};
 pub use document::Document;

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::graph::Ends;
+
 /// What a document is read with, besides its text.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ParseOptions {
     /// `--set NAME=VALUE`: values for `vars`, read as YAML scalars. Of two for one name the later wins.
     pub set: Vec<(String, String)>,
@@ -13,6 +15,16 @@ pub struct ParseOptions {
     pub env: BTreeMap<String, String>,
     /// What `pool: auto` means; 0 counts as 1.
     pub cpus: usize,
+    /// What the standard streams of the runs will be. A program at them may send and receive values of formats that
+    /// files and terminals cannot have.
+    pub ends: Ends,
+}
+
+/// Nothing set, an empty environment, one processor, and a program at the standard streams.
+impl Default for ParseOptions {
+    fn default() -> Self {
+        Self { set: Vec::new(), pool: Vec::new(), env: BTreeMap::new(), cpus: 1, ends: Ends::Program }
+    }
 }
 
 impl ParseOptions {

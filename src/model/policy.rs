@@ -145,6 +145,14 @@ pub struct Probe {
     pub failures: u32,
 }
 
+/// With a second between two looks and for each, and three that fail.
+impl From<ProbeKind> for Probe {
+    fn from(kind: ProbeKind) -> Self {
+        let second = Duration::from_secs(1);
+        Self { kind, interval: second, timeout: second, failures: 3 }
+    }
+}
+
 /// What a probe looks at.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProbeKind {

@@ -7,7 +7,7 @@ use std::thread;
 use mpflow::report::Outcome;
 use mpflow::{Engine, Stdio};
 
-use super::{end, plan, within_deadline};
+use super::{end, pipeline, within_deadline};
 use crate::own_main::Test;
 
 pub(super) const TESTS: &[Test] = crate::tests![
@@ -22,7 +22,7 @@ edges: [{queue: stdin -> sort -> stdout}]
 ";
 
 fn bytes_that_are_written_are_read_as_they_came() {
-    let run = Engine::new().stdin(Stdio::Bytes).stdout(Stdio::Bytes).start(plan(SORT)).unwrap();
+    let run = Engine::new().stdin(Stdio::Bytes).stdout(Stdio::Bytes).start(&pipeline(SORT)).unwrap();
     let mut stdin = run.take_stdin().unwrap();
     assert!(run.take_stdin().is_none());
     let writer = thread::spawn(move || (0..50_000).rev().for_each(|n| writeln!(stdin, "{n}").unwrap()));
@@ -37,7 +37,7 @@ fn bytes_that_are_written_are_read_as_they_came() {
 }
 
 fn the_pipes_may_be_given_to_other_processes() {
-    let run = Engine::new().stdin(Stdio::Bytes).stdout(Stdio::Bytes).start(plan(SORT)).unwrap();
+    let run = Engine::new().stdin(Stdio::Bytes).stdout(Stdio::Bytes).start(&pipeline(SORT)).unwrap();
     let mut seq =
         Command::new("seq").args(["100", "-1", "1"]).stdout(run.take_stdin().unwrap()).spawn().unwrap();
     let head = Command::new("head").arg("-n2").stdin(run.take_stdout().unwrap()).output().unwrap();
@@ -48,7 +48,7 @@ fn the_pipes_may_be_given_to_other_processes() {
 
 fn a_pipe_whose_reader_is_gone_ends_the_run() {
     let endless = "stages: {endless: {command: 'yes'}}\nedges: [{queue: endless -> stdout}]";
-    let run = Engine::new().stdout(Stdio::Bytes).start(plan(endless)).unwrap();
+    let run = Engine::new().stdout(Stdio::Bytes).start(&pipeline(endless)).unwrap();
     let mut few = [0; 4];
     let mut stdout = run.take_stdout().unwrap();
     stdout.read_exact(&mut few).unwrap();

@@ -8,29 +8,24 @@ mod own_main;
 mod bytes;
 mod values;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use mpflow::graph::{Ends, Plan, plan_for};
-use mpflow::language::{Document, ParseOptions};
 use mpflow::report::Report;
-use mpflow::{Engine, Run, Stdio};
+use mpflow::{Engine, Pipeline, Run, Stdio};
 
 /// No test waits longer for anything.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-fn plan(yaml: &str) -> Plan {
-    let document = Document::parse(yaml, Path::new("pipeline.yaml"), &ParseOptions::of_this_process())
-        .unwrap_or_else(|wrong| panic!("{}", wrong.plain()));
-    plan_for(document.pipeline(), Ends::Program).unwrap().plan
+fn pipeline(yaml: &str) -> Pipeline {
+    Pipeline::from_yaml(yaml).unwrap_or_else(|wrong| panic!("{}", wrong.plain()))
 }
 
 /// A run that sends and receives values.
 fn values(yaml: &str) -> Run {
-    Engine::new().stdin(Stdio::Values).stdout(Stdio::Values).start(plan(yaml)).unwrap()
+    Engine::new().stdin(Stdio::Values).stdout(Stdio::Values).start(&pipeline(yaml)).unwrap()
 }
 
 /// Runs it on a thread, and fails where that takes too long.

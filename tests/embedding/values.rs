@@ -9,7 +9,7 @@ use mpflow::report::Outcome;
 use mpflow::{EndError, Engine, RecvError, SendError, StartError, Stdio};
 use serde::{Deserialize, Serialize};
 
-use super::{Run, end, plan, values, within_deadline};
+use super::{Run, end, pipeline, values, within_deadline};
 use crate::own_main::Test;
 
 pub(super) const TESTS: &[Test] = crate::tests![
@@ -328,24 +328,28 @@ fn an_end_is_taken_once_and_only_where_there_is_one() {
         "no edge of the pipeline uses `stdout`: add `queue: STAGE -> stdout` to it"
     );
     end(run);
-    let run = Engine::new().stdin(Stdio::Null).stdout(Stdio::Null).start(plan(CAT)).unwrap();
+    let run = Engine::new().stdin(Stdio::Null).stdout(Stdio::Null).start(&pipeline(CAT)).unwrap();
     assert_eq!(run.input::<str>().unwrap_err(), EndError::NotValues("stdin"));
     end(run);
 }
 
 fn a_stream_that_nobody_connected_starts_nothing() {
-    let error = Engine::new().start(plan(CAT)).map(drop).unwrap_err();
+    let error = Engine::new().start(&pipeline(CAT)).map(drop).unwrap_err();
     assert!(matches!(&error, StartError::Unconnected { stream: "stdin", .. }), "{error}");
-    let error = Engine::new().stdin(Stdio::Null).start(plan(CAT)).map(drop).unwrap_err();
+    let error = Engine::new().stdin(Stdio::Null).start(&pipeline(CAT)).map(drop).unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("edge `cat -> stdout` needs to know what `stdout` is"), "{text}");
     // Nobody has asked for the output of this stage.
-    let run = Engine::new().start(plan("stages: {hello: {command: echo hello}}")).unwrap();
+    let run = Engine::new().start(&pipeline("stages: {hello: {command: echo hello}}")).unwrap();
     assert_eq!(end(run).outcome, Outcome::Succeeded);
     let msgpack =
         "stages: {p: {python: 'json:dumps'}}\nedges: [{queue: stdin -> p -> stdout, format: msgpack}]";
-    let error =
-        Engine::new().stdin(Stdio::Values).stdout(Stdio::Bytes).start(plan(msgpack)).map(drop).unwrap_err();
+    let error = Engine::new()
+        .stdin(Stdio::Values)
+        .stdout(Stdio::Bytes)
+        .start(&pipeline(msgpack))
+        .map(drop)
+        .unwrap_err();
     assert!(matches!(error, StartError::Values { stream: "stdout", .. }));
 }
 

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use mpflow::event::{Event, EventKind};
-use mpflow::graph::{self, Plan};
-use mpflow::language::{Document, ParseOptions};
+use mpflow::language::ParseOptions;
 use mpflow::report::Report;
-use mpflow::{Engine, Run, Stdio};
+use mpflow::{Engine, Pipeline, Run, Stdio};
 use tempfile::TempDir;
 
 /// Nothing is waited for longer.
@@ -36,15 +35,15 @@ impl Live {
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let run = Engine::new().stdout(Stdio::Null).start(plan(text, &folder)).unwrap();
+        let run = Engine::new().stdout(Stdio::Null).start(&pipeline(text, &folder)).unwrap();
         let events = run.events();
         Self { run, folder, events, seen: RefCell::default() }
     }
 
-    /// The plan of another document in the same folder.
+    /// Another document in the same folder.
     #[expect(dead_code, reason = "for the reloads that come next")]
-    pub(crate) fn plan(&self, text: &str) -> Plan {
-        plan(text, &self.folder)
+    pub(crate) fn pipeline(&self, text: &str) -> Pipeline {
+        pipeline(text, &self.folder)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -130,12 +129,8 @@ pub(crate) fn balance(report: &Report) {
     }
 }
 
-fn plan(text: &str, folder: &TempDir) -> Plan {
+fn pipeline(text: &str, folder: &TempDir) -> Pipeline {
     let path = folder.path().join("pipeline.yaml");
-    let document = Document::parse(text, &path, &ParseOptions::of_this_process())
-        .unwrap_or_else(|diagnostics| panic!("{text}\n{diagnostics:?}"));
-    match graph::plan(document.pipeline()) {
-        Ok(planned) => planned.plan,
-        Err(problems) => panic!("{text}\n{problems:#?}"),
-    }
+    Pipeline::from_yaml_with(text, &path, &ParseOptions::of_this_process())
+        .unwrap_or_else(|diagnostics| panic!("{text}\n{}", diagnostics.plain()))
 }

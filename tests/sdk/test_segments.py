@@ -1,7 +1,9 @@
 """Large values lie in shared memory: whose segments are made, named, freed and used again."""
 
+import fcntl
 import pickle
 import struct
+import termios
 import unittest
 
 from engine import DROP, FORGET, RECYCLE, Worker, chunk
@@ -31,6 +33,34 @@ def out_of_band(size, name=b"tasks"):
     del Stand, name, size
     # [tasks.Array(next buffer)], read-only.
     return b"\x80\x05]\x8c\x05tasks\x8c\x05Array\x93\x97\x98\x85Ra."
+
+
+class Waiting(unittest.TestCase):
+    def test_one_chunk_that_names_segments_waits_in_a_pipe_and_others_have_all_of_it(self):
+        code = """
+            def f():
+                for _ in range(5): yield bytes(1 << 20)
+                yield from range(1000)
+        """
+        with Worker(code, source=True) as worker:
+            pipe = worker.results["stdout"].descriptor
+            wide = size_of(pipe)
+            worker.go()
+            for _ in range(4):
+                self.assertEqual(worker.received(1), [bytes(1 << 20)])
+                self.assertEqual(size_of(pipe), 4096)
+                # One chunk is a head, a name, and no body.
+                self.assertIn(unread_in(pipe), (0, 16 + 16))
+            self.assertEqual(worker.received(), [bytes(1 << 20), *range(1000)])
+            self.assertEqual(size_of(pipe), wide)
+
+
+def size_of(pipe):
+    return fcntl.fcntl(pipe, 1032)
+
+
+def unread_in(pipe):
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), "little")
 
 
 class Given(unittest.TestCase):

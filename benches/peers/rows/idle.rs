@@ -6,11 +6,9 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use crate::contest::{Contest, Context, Cost, Unit};
 use crate::engine::Pipeline;
+use crate::processes::{descendants, end_tree, pss};
 
 pub(super) fn two(context: &Context) -> Result<Contest, String> {
     idle(context, 2, 8.0)
@@ -75,28 +73,4 @@ fn name(pid: u32) -> String {
 
 fn is_worker(pid: u32) -> bool {
     matches!(name(pid).as_str(), "sleep" | "cat" | "yes" | "head")
-}
-
-fn descendants(pid: u32) -> Vec<u32> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let lists = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<u32> = lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
-        .collect();
-    children.into_iter().flat_map(|child| [vec![child], descendants(child)].concat()).collect()
-}
-
-fn pss(pid: u32) -> Option<u64> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
-}
-
-fn end_tree(pid: u32) {
-    for pid in descendants(pid).into_iter().chain([pid]) {
-        if let Ok(pid) = i32::try_from(pid) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
 }

@@ -1,12 +1,14 @@
 //! The rows: what is done, by whom, and what is to be reached. The targets are those of the project's design.
 
 mod each;
+mod functions;
 mod idle;
 mod map;
 mod pipe;
 mod pool;
 mod recovery;
 mod shared;
+mod starts;
 mod whole;
 
 use crate::contest::Row;
@@ -36,6 +38,29 @@ pub(crate) fn all() -> Vec<Row> {
             make: recovery::map_of_two_at_worst,
         },
         Row { name: "whole run of two tiny stages", make: whole::tiny },
+        Row { name: "Python, three stages of integers", make: functions::integers },
+        Row { name: "Python, three stages of small objects", make: functions::objects },
+        Row { name: "Python, NumPy arrays of 64 KiB", make: functions::small_arrays },
+        Row { name: "Python, NumPy arrays of 16 MiB", make: functions::large_arrays },
+        Row { name: "Python, round trip of a small record, idle", make: functions::round_trip },
+        Row { name: "Python, a worker replaced, spawn", make: starts::spawn },
+        Row { name: "Python, a worker replaced, forkserver", make: starts::forkserver },
+        Row { name: "Python, a worker replaced, fork", make: starts::fork },
+        Row { name: "Python, one with NumPy replaced, spawn", make: starts::spawn_numpy },
+        Row { name: "Python, one with NumPy replaced, forkserver, preload", make: starts::forkserver_numpy },
+        Row { name: "Python, one with NumPy replaced, fork", make: starts::fork_numpy },
+        Row { name: "Python, 100 workers with NumPy up, spawn", make: starts::hundred_by_spawn },
+        Row {
+            name: "Python, 100 workers with NumPy up, forkserver, preload",
+            make: starts::hundred_by_forkserver,
+        },
+        Row { name: "Python, 100 workers with NumPy up, fork", make: starts::hundred_by_fork },
+        Row { name: "Python, memory of 100 workers with NumPy, spawn", make: starts::memory_by_spawn },
+        Row {
+            name: "Python, memory of 100 workers with NumPy, forkserver, preload",
+            make: starts::memory_by_forkserver,
+        },
+        Row { name: "Python, memory of 100 workers with NumPy, fork", make: starts::memory_by_fork },
         Row { name: "shared lock, acquired and released", make: shared::lock },
         Row { name: "shared lock, two that want it", make: shared::contended_lock },
         Row { name: "shared value, add", make: shared::value },

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::contest::{Contest, Context, Cost, LOCALE, Unit};
-use crate::engine::Pipeline;
+use crate::engine::{Pipeline, quoted};
+use crate::python;
 
 /// `work(lock, counter)`, the same for both.
 const WORK: &str = "
@@ -74,6 +75,7 @@ fn row(
     times: u64,
     their_times: u64,
 ) -> Result<Contest, String> {
+    let python = python::needed()?;
     let script = |name: &str, rest: &str| -> PathBuf {
         let path = context.folder().join(name);
         std::fs::write(&path, format!("{WORK}{rest}")).unwrap();
@@ -82,14 +84,15 @@ fn row(
     let (ours, theirs) = (script("shared-ours.py", OURS), script("shared-theirs.py", THEIRS));
     let yaml = format!(
         "shared: {{door: {{lock: true}}, hits: {{value: i64}}, begin: {{barrier: {processes}}}}}\n\
-         stages:\n  work: {{command: [python3, {ours}, {what}, '{times}', '{processes}'], pool: {processes}}}\n",
-        ours = crate::engine::quoted(&ours),
+         stages:\n  work: {{command: [{python}, {ours}, {what}, '{times}', '{processes}'], pool: {processes}}}\n",
+        python = quoted(python),
+        ours = quoted(&ours),
     );
     let pipeline = Pipeline::new(context, &format!("shared-{what}-{processes}"), &yaml);
     let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/src/sdk/python");
     let mut our_command = pipeline.command();
     our_command.env("PYTHONPATH", sdk).env("PYTHONDONTWRITEBYTECODE", "1");
-    let mut their_command = Command::new("python3");
+    let mut their_command = Command::new(python);
     their_command
         .arg(&theirs)
         .args([what, &their_times.to_string(), &processes.to_string()])

@@ -13,13 +13,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{ValueEnum, ValueHint};
 use crossbeam_channel::{Receiver, select};
-use mpflow::graph::Plan;
 use mpflow::report::Outcome;
-use mpflow::{Engine, StartError, Stdio};
+use mpflow::{Engine, Pipeline, StartError, Stdio};
 
 use super::error::CliError;
 use super::exit::{End, Interrupt};
-use super::load::{self, Loaded, Overrides, Source};
+use super::load::{self, Overrides, Source};
 use super::{is_logging, show, terminal};
 use console::{Console, Progress};
 use drive::Driver;
@@ -78,12 +77,12 @@ enum ProgressChoice {
 
 pub(super) fn execute(args: Args) -> Result<End, CliError> {
     refuse_what_cannot_be(&args)?;
-    let Some(loaded) = show::right(load::load(&args.file, &args.overrides)?) else {
+    let Some(pipeline) = show::right(load::load(&args.file, &args.overrides)?) else {
         return Ok(End::Wrong);
     };
-    let mut diagnostics = loaded.warnings.clone();
-    diagnostics.extend(loaded.document.diagnose(mpflow::preflight(&loaded.plan)));
-    let progress = progress_for(&args, &loaded.plan);
+    let engine = Engine::new().stdin(Stdio::Inherit).stdout(Stdio::Inherit);
+    let diagnostics = engine.check(&pipeline);
+    let progress = progress_for(&args, &pipeline);
     if diagnostics.has_errors() || progress != Progress::Failures {
         show::diagnostics(&diagnostics);
     }
@@ -93,7 +92,7 @@ pub(super) fn execute(args: Args) -> Result<End, CliError> {
     // The files first: a wrong path starts nothing.
     let files = Files::create(&args)?;
     let file = args.file.path().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
-    start(loaded, file, progress, files)
+    start(&engine, &pipeline, file, progress, files)
 }
 
 fn refuse_what_cannot_be(args: &Args) -> Result<(), CliError> {
@@ -146,15 +145,20 @@ impl Files {
     }
 }
 
-/// Runs a plan that nothing speaks against any more.
-fn start(loaded: Loaded, file: Option<PathBuf>, progress: Progress, files: Files) -> Result<End, CliError> {
-    let Loaded { plan, document, .. } = loaded;
+/// Runs a pipeline that nothing speaks against any more.
+fn start(
+    engine: &Engine,
+    pipeline: &Pipeline,
+    file: Option<PathBuf>,
+    progress: Progress,
+    files: Files,
+) -> Result<End, CliError> {
     // Caught before the start: a signal that comes during it is obeyed as soon as there is a run to stop.
     let requests = signals::catch()?;
-    let (mut console, console_done) = Console::start(&plan.name, progress)?;
+    let (mut console, console_done) = Console::start(pipeline.name(), progress)?;
     let (mut events, events_done) = files.events.unzip();
     mpflow::adopt_orphans().map_err(StartError::System)?;
-    let mut run = Engine::new().stdin(Stdio::Inherit).stdout(Stdio::Inherit).start(plan)?;
+    let mut run = engine.start(pipeline)?;
     if let Err(error) = run.open_control(file) {
         console.say(format!("the run cannot be steered from outside: no control socket: {error}"));
     }
@@ -164,7 +168,7 @@ fn start(loaded: Loaded, file: Option<PathBuf>, progress: Progress, files: Files
     // The run is over and nothing of it is left. What is still to be written may take its time, but must not take
     // this process with it: from here on a signal ends it.
     let end = end_of(&report.outcome, presses);
-    let wrong = document.diagnose(report.outcome.problems().cloned().collect());
+    let wrong = pipeline.diagnose(report.outcome.problems().cloned().collect());
     let mut is_failed = false;
     if let Some((path, file)) = files.report
         && let Err(error) = file.write(&report)
@@ -222,9 +226,8 @@ fn end_of(outcome: &Outcome, presses: Presses) -> End {
 }
 
 /// How progress is shown: by the option, by where standard error goes, and by whether data shares its terminal.
-fn progress_for(args: &Args, plan: &Plan) -> Progress {
-    let writes_data = plan.queues.iter().any(|queue| queue.to.is_none());
-    let is_shared = writes_data && io::stdout().is_terminal();
+fn progress_for(args: &Args, pipeline: &Pipeline) -> Progress {
+    let is_shared = pipeline.writes_stdout() && io::stdout().is_terminal();
     // The engine's diary is written past the console, and would tear the table.
     let can_be_live = terminal::stderr().is_terminal && !is_shared && !is_logging();
     match args.progress {

@@ -11,11 +11,13 @@
 //! | `mpflow::duplicate_edge` | the same edge twice |
 //! | `mpflow::pipe_end` | a pipe where there is no process, or where records are leased |
 //! | `mpflow::pipe_shared` | a port with a pipe and another edge |
+//! | `mpflow::pipe_name` | two pipes that a worker would find by one name |
 //! | `mpflow::pipe_width` | a pipe between pools of different widths |
 //! | `mpflow::pipe_restart` | a worker that would restart without the other end of its pipe |
 //! | `mpflow::elastic_pool` | a pipe, `partition_by` or `to_each` with a pool that grows and shrinks |
 //! | `mpflow::redirect_conflict` | a port with a file and an edge |
 //! | `mpflow::redirect_leased` | leased results that would go straight to a file |
+//! | `mpflow::redirect_function` | a function with a file |
 //! | `mpflow::no_input` | a `map` or `each` stage with no records to take |
 //! | `mpflow::routing` | `partition_by` or `to_each` where it cannot be |
 //! | `mpflow::partition_key` | a key that is neither a JSON pointer nor a field from 1 |

@@ -15,6 +15,7 @@ pub(super) fn check(net: &Net<'_>, problems: &mut Vec<Problem>) {
         check_restarts(net, link, problems);
     }
     check_sharing(net, problems);
+    check_names(net, problems);
 }
 
 fn check_ends(net: &Net<'_>, link: &Link<'_>, problems: &mut Vec<Problem>) {
@@ -195,6 +196,39 @@ fn shared_port(net: &Net<'_>, direction: Direction, end: End<'_>, links: &[&Link
     problem.help(format!("make all of them queues: queues carry {way}; or use a port of its own for one"))
 }
 
+/// A worker finds a duplex pipe, and a function any pipe, by the name of the stage at its other end.
+fn check_names(net: &Net<'_>, problems: &mut Vec<Problem>) {
+    let mut found: BTreeMap<(usize, usize), Vec<&Link<'_>>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for link in net.links.iter().filter(|link| link.pipe().is_some() && seen.insert(edges::key(link))) {
+        let Some((from, to)) = link.stages() else { continue };
+        for (stage, other) in [(from, to), (to, from)] {
+            if link.is_duplex() || !matches!(net.stage(stage).body, Body::Command(_)) {
+                found.entry((stage, other)).or_default().push(link);
+            }
+        }
+    }
+    let mut told = BTreeSet::new();
+    for ((stage, other), links) in found.into_iter().filter(|(_, links)| links.len() > 1) {
+        // Once for the pair, though each of its stages may be at a loss.
+        if !told.insert((stage.min(other), stage.max(other))) {
+            continue;
+        }
+        let (name, other) = (&net.stage(stage).name, &net.stage(other).name);
+        let problem = Problem::error(
+            "mpflow::pipe_name",
+            format!("`{name}` would find {} pipes by the one name `{other}`", links.len()),
+        );
+        let problem = links.iter().fold(problem, |problem, link| {
+            problem.at(Place::Edge(link.number), format!("found by the name `{other}`"))
+        });
+        problems.push(problem.help(format!(
+            "one duplex pipe carries both ways; or use a queue for one of them: `queue: {}`",
+            links[1].edge
+        )));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::graph::testing::{Build, places, pool, refused};
@@ -222,6 +256,17 @@ mod tests {
         three().duplex("a -> b").duplex("a -> c").accepted();
         refused(three().duplex("a.side -> b"), "mpflow::pipe_end", "has no ports");
         refused(three().duplex("a -> b").duplex("a -> b"), "mpflow::duplicate_edge", "twice");
+    }
+
+    #[test]
+    fn what_finds_a_pipe_by_the_name_of_the_other_stage_has_one_to_it() {
+        let function = |stage: &mut crate::model::Stage| stage.body = Body::Function("work".to_owned());
+        let two = || Build::new().with("f", function).with("g", function).stage("a");
+        let problem = refused(two().pipe("f -> g").pipe("f.side -> g.more"), "mpflow::pipe_name", "2 pipes");
+        assert_eq!(places(&problem), [Place::Edge(0), Place::Edge(1)]);
+        refused(two().pipe("f -> a").pipe("f.side -> a.more"), "mpflow::pipe_name", "`f` would find");
+        three().pipe("a -> b").pipe("a.side -> b.more").duplex("a -> b").accepted();
+        two().pipe("f -> g").pipe("f.side -> a").accepted();
     }
 
     #[test]

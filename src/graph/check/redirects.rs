@@ -15,8 +15,39 @@ pub(super) fn check(net: &Net<'_>, problems: &mut Vec<Problem>) {
                 problems.extend(conflict(net, position, key, direction));
             }
         }
-        problems.extend(leased_output(stage));
+        match stage.body {
+            Body::Command(_) => problems.extend(leased_output(stage)),
+            Body::Python(_) | Body::Function(_) => problems.extend(functions_file(stage)),
+        }
     }
+}
+
+/// A function takes and gives values, which a file of bytes has none of.
+fn functions_file(stage: &Stage) -> Option<Problem> {
+    let redirects = [(STDIN, &stage.stdin), (STDOUT, &stage.stdout)];
+    let is_file = |redirect: &Redirect| matches!(redirect, Redirect::File(_));
+    let (key, _) = redirects
+        .into_iter()
+        .find(|(_, redirect)| redirect.as_ref().is_some_and(|redirect| redirect.all().iter().any(is_file)))?;
+    let name = &stage.name;
+    let help = match key {
+        STDIN => format!(
+            "remove `stdin:` and add a stage that reads the file, `read: {{command: cat FILE}}`, with `queue: read -> \
+             {name}`; or open it in the function"
+        ),
+        _ => format!(
+            "remove `stdout:` and add a stage that writes the file, `save: {{command: \"cat > FILE\"}}`, with `queue: \
+             {name} -> save`"
+        ),
+    };
+    Some(
+        Problem::error(
+            "mpflow::redirect_function",
+            format!("`{key}` of `{name}`, a function, is given a file"),
+        )
+        .at(Place::StageKey(name.clone(), key), "bytes, where a function has values")
+        .help(help),
+    )
 }
 
 /// Whether a standard error goes anywhere but to the engine's own, which is where it goes by default.
@@ -45,7 +76,7 @@ fn conflict(net: &Net<'_>, position: usize, key: &'static str, direction: Direct
 fn leased_output(stage: &Stage) -> Option<Problem> {
     let redirects = stage.stdout.as_ref()?;
     let to_file = redirects.all().iter().any(|redirect| matches!(redirect, Redirect::File(_)));
-    let answers_on_stdout = stage.mode == Mode::Map && matches!(stage.body, Body::Command(_));
+    let answers_on_stdout = stage.mode == Mode::Map;
     if !stage.is_leased() || !(to_file || answers_on_stdout) {
         return None;
     }
@@ -68,7 +99,7 @@ fn leased_output(stage: &Stage) -> Option<Problem> {
 mod tests {
     use std::path::PathBuf;
 
-    use crate::graph::testing::{Build, places, refused};
+    use crate::graph::testing::{Build, places, python, refused};
     use crate::model::{Mode, PerWorker, Place, Redirect};
 
     fn file() -> Redirect {
@@ -98,6 +129,27 @@ mod tests {
             .queue("a.stderr -> b")
             .duplex("a -> b")
             .accepted();
+    }
+
+    #[test]
+    fn a_function_has_no_file() {
+        let function = |stage: &mut crate::model::Stage| stage.body = python();
+        let reads = Build::new().with("a", |a| {
+            function(a);
+            a.stdin = Some(file().into());
+        });
+        refused(reads, "mpflow::redirect_function", "`stdin` of `a`");
+        let writes = Build::new().with("a", |a| {
+            function(a);
+            a.stdout = Some(PerWorker::ByRank(vec![Redirect::Null, file()]));
+        });
+        refused(writes, "mpflow::redirect_function", "`stdout` of `a`");
+        let silent = Build::new().with("a", |a| {
+            function(a);
+            a.stdin = Some(Redirect::Null.into());
+            a.stdout = Some(Redirect::Null.into());
+        });
+        silent.accepted();
     }
 
     #[test]

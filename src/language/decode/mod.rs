@@ -29,4 +29,5 @@ mod value;
 mod vars;
 pub(super) mod words;
 
-pub(super) use top::decode;
+pub(super) use stage::default_mode;
+pub(super) use top::{decode, unset_restart};

@@ -194,10 +194,19 @@ fn body_kind(key: &str) -> BodyKind {
     }
 }
 
+fn unset_mode(is_command: bool) -> Mode {
+    if is_command { Mode::Stream } else { Mode::Map }
+}
+
+/// The mode of a stage that does not say.
+pub(in crate::language) fn default_mode(body: &Body) -> Mode {
+    unset_mode(matches!(body, Body::Command(_)))
+}
+
 /// The mode, which for functions cannot be `each`: a default that is goes unused.
 fn read_mode(reader: Reader<'_>, fields: &Fields, kind: Option<BodyKind>) -> Option<Mode> {
     let is_command = kind == Some(BodyKind::Command);
-    let unset = if is_command { Mode::Stream } else { Mode::Map };
+    let unset = unset_mode(is_command);
     let Some(entry) = fields.get("mode") else { return kind.map(|_| unset) };
     let mode = reader.word("`mode`", &entry.value, &MODES)?;
     if mode != Mode::Each || is_command || kind.is_none() {
@@ -235,7 +244,8 @@ fn read_body(
     }
 }
 
-fn default_restart(mode: Mode) -> Restart {
+/// What becomes of dead workers where a stage does not say, and queues feed it.
+pub(super) fn default_restart(mode: Mode) -> Restart {
     let policy = match mode {
         // Nothing can be lost by it where records are leased.
         Mode::Map | Mode::Each => RestartPolicy::OnFailure,

@@ -9,7 +9,7 @@ use minijinja::Value;
 use super::environment::put;
 use super::fields::Fields;
 use super::reader::{Reader, Shared};
-use super::stage::Common;
+use super::stage::{Common, default_restart};
 use super::vars::Vars;
 use super::{edge, keys, shared};
 use crate::language::diagnostic::{Finding, code};
@@ -18,7 +18,7 @@ use crate::language::places::Places;
 use crate::language::tree::{Entry, Node};
 use crate::language::{ParseOptions, Span};
 use crate::model::{
-    Body, Edge, EdgeKind, Endpoint, Pipeline, Place, RestartPolicy, STDIN, Stage, StopPolicy, nearest,
+    Body, Edge, EdgeKind, Endpoint, Mode, Pipeline, Place, Restart, STDIN, Stage, StopPolicy, nearest,
 };
 
 /// What a document says.
@@ -214,14 +214,20 @@ impl Top<'_> {
     }
 }
 
-/// A function that no queue feeds has no leased records, which its workers could be restarted for: by default it is
-/// not restarted, as any stage whose records are not leased.
-fn settle_restart(stage: &mut Stage, edges: &[Edge], places: &Places) {
+/// The restart policy of a stage that does not say. A function that no queue feeds has no leased records, which its
+/// workers could be restarted for: it is not, as any stage whose records are not leased.
+pub(in crate::language) fn unset_restart(stage: &Stage, edges: &[Edge]) -> Restart {
     let is_input = |end: &Endpoint| matches!(end, Endpoint::Stage { stage: of, port } if *of == stage.name && port == STDIN);
     let is_fed = edges.iter().any(|edge| matches!(edge.kind, EdgeKind::Queue(_)) && is_input(&edge.to));
-    let is_declared = places.has(&Place::StageKey(stage.name.clone(), "restart"));
-    if !is_fed && !is_declared && !matches!(stage.body, Body::Command(_)) {
-        stage.restart.policy = RestartPolicy::Never;
+    match &stage.body {
+        Body::Python(_) | Body::Function(_) if !is_fed => default_restart(Mode::Stream),
+        _ => default_restart(stage.mode),
+    }
+}
+
+fn settle_restart(stage: &mut Stage, edges: &[Edge], places: &Places) {
+    if !places.has(&Place::StageKey(stage.name.clone(), "restart")) {
+        stage.restart = unset_restart(stage, edges);
     }
 }
 

@@ -33,7 +33,10 @@ impl Diagnostic {
 
     fn label_json(&self, label: &Label) -> Value {
         let (line, column) = self.position(label);
-        let (end_line, end_column) = self.source().position(label.span().end);
+        let (end_line, end_column) = match self.source().origin(label.span().start) {
+            Some(_) => (line, column),
+            None => self.source().position(label.span().end),
+        };
         json!({
             "line": line,
             "column": column,

@@ -73,12 +73,13 @@ impl Diagnostic {
         self.finding.help.as_deref()
     }
 
-    /// The file, as the user wrote its name.
+    /// The file, as the user wrote its name; of a pipeline that was built in code, the source file of that code.
     pub fn file(&self) -> &str {
-        &self.source.file
+        self.labels.first().map_or(&self.source.file, |label| self.source.file_at(label.span.start))
     }
 
-    /// Line and column of a label's start, from 1; columns count characters.
+    /// Line and column of a label's start, from 1; columns count characters. Of a pipeline that was built in code, of the
+    /// call that says so.
     pub fn position(&self, label: &Label) -> (usize, usize) {
         self.source.position(label.span.start)
     }

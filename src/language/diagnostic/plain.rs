@@ -40,12 +40,17 @@ fn write_one(f: &mut fmt::Formatter<'_>, diagnostic: &Diagnostic) -> fmt::Result
         Severity::Warning => "warning",
     };
     write!(f, ": {severity}: {} [{}]", diagnostic.message(), diagnostic.code())?;
-    for label in diagnostic.labels() {
-        let (line, column) = diagnostic.position(label);
+    for (index, label) in diagnostic.labels().iter().enumerate() {
+        let source = diagnostic.source();
+        let start = label.span().start;
+        if let Some(origin) = source.origin(start).filter(|_| index > 0) {
+            write!(f, "\n  at {origin}:")?;
+        }
+        let (line, column) = source.position_in_text(start);
         let width = label.span().of(&diagnostic.source().text).chars().count().max(1);
         let gap = " ".repeat(column - 1);
         // A tab would put the marks under the wrong column.
-        write!(f, "\n  {line:>4} | {}", diagnostic.source().line(line).replace('\t', " "))?;
+        write!(f, "\n  {line:>4} | {}", source.line(line).replace('\t', " "))?;
         write!(f, "\n       | {gap}{} {}", "^".repeat(width), label.text())?;
     }
     match diagnostic.help() {

@@ -195,12 +195,23 @@ impl Feed {
         let block = block.kept();
         self.delivered_bytes += block.len();
         self.delivered.push_back((queue, block));
+        self.keep_the_last(self.keep_bytes);
+    }
+
+    fn keep_the_last(&mut self, bytes: usize) {
         while let Some((_, first)) = self.delivered.front() {
-            if self.delivered_bytes - first.len() < self.keep_bytes {
+            if self.delivered_bytes - first.len() < bytes {
                 break;
             }
             self.delivered_bytes -= first.len();
             self.delivered.pop_front();
+        }
+    }
+
+    /// Lets go of what has been read: a few bytes that name shared memory keep all of that.
+    pub(super) fn forget_what_is_read(&mut self) {
+        if let Ok(unread) = descriptor::unread_bytes(self.fd.as_fd()) {
+            self.keep_the_last(unread);
         }
     }
 

@@ -130,7 +130,7 @@ impl RunLoop {
         while records > 0 && bytes > 0 {
             let Some(lease) = self.broker.lease(stage, rank, bytes, records) else { break };
             records = records.saturating_sub(lease.block.records);
-            bytes = bytes.saturating_sub(lease.block.len());
+            bytes = bytes.saturating_sub(usize::try_from(lease.block.cost()).unwrap_or(usize::MAX));
             leases += 1;
         }
         leases

@@ -71,12 +71,18 @@ impl RunLoop {
         let mut gave = false;
         while bytes > 0 && records > 0 {
             let Some((queue, block)) = self.broker.take(consumer, rank, bytes, records) else { break };
-            bytes = bytes.saturating_sub(block.len());
+            bytes = bytes.saturating_sub(usize::try_from(block.cost()).unwrap_or(usize::MAX));
             records = records.saturating_sub(block.records);
             self.give_segments(worker, &block);
             let Some(io) = self.workers[stage][rank].as_mut() else { return false };
             io.given += block.records;
             if let Some(feed) = io.feeds[port].as_mut() {
+                if let Exchange::Stream { window, .. } = &mut io.exchange
+                    && let Some(size) = window.given(!block.pins.is_empty())
+                    && let Some(size) = descriptor::set_pipe_size(feed.fd().as_fd(), size)
+                {
+                    window.resized(size);
+                }
                 feed.push(queue, block);
                 gave = true;
             }
@@ -139,6 +145,9 @@ impl RunLoop {
             return self.feed_closed(stage, rank, port);
         }
         feed.is_writable = true;
+        if matches!(&io.exchange, Exchange::Stream { window, .. } if window.is_large()) {
+            feed.forget_what_is_read();
+        }
         if let Exchange::Stream { window, .. } = &mut io.exchange
             && let Some(size) = window.room(self.clock.now())
             && let Some(size) = descriptor::set_pipe_size(feed.fd().as_fd(), size)

@@ -23,6 +23,8 @@ pub(super) struct StreamWindow {
     waits_since: Option<Instant>,
     /// Alone in its pool: there is nobody to share with.
     is_alone: bool,
+    /// What it was given last lies in shared memory.
+    is_large: bool,
 }
 
 impl StreamWindow {
@@ -30,7 +32,7 @@ impl StreamWindow {
         let bytes = if is_alone { LARGEST_PIPE } else { 1 };
         // The kernel's default; a pool's pipe is made a page by who opens it.
         let pipe = if is_alone { 16 * ONE_PAGE } else { ONE_PAGE };
-        Self { bytes, pipe, waits_since: None, is_alone }
+        Self { bytes, pipe, waits_since: None, is_alone, is_large: false }
     }
 
     /// Whether there is nobody to share with has changed.
@@ -54,6 +56,18 @@ impl StreamWindow {
         self.pipe <= ONE_PAGE
     }
 
+    /// The worker gets records that lie in shared memory, or others. Hundreds that only name such memory would fit
+    /// into any pipe but one of a page, and all of it would wait there. Returns the size that its pipe should have.
+    pub(super) fn given(&mut self, is_large: bool) -> Option<usize> {
+        self.is_large = is_large;
+        (is_large && self.pipe > ONE_PAGE).then_some(ONE_PAGE)
+    }
+
+    /// Whether what the worker was given last lies in shared memory.
+    pub(super) fn is_large(&self) -> bool {
+        self.is_large
+    }
+
     /// The worker was given all that it may have.
     pub(super) fn full(&mut self, now: Instant) {
         self.waits_since.get_or_insert(now);
@@ -66,6 +80,9 @@ impl StreamWindow {
             self.bytes = (self.bytes.max(64) * 4).min(LARGEST_PIPE);
         } else if took >= SLOW && !self.is_alone {
             self.bytes = (self.bytes / 2).max(1);
+        }
+        if self.is_large {
+            return None;
         }
         let pipe = self.bytes.next_power_of_two().clamp(ONE_PAGE, LARGEST_PIPE);
         (pipe != self.pipe && (pipe > self.pipe || pipe * 4 <= self.pipe)).then_some(pipe)
@@ -154,6 +171,20 @@ mod tests {
             }
         }
         assert_eq!((window.bytes(), window.is_one_at_a_time()), (1, true));
+    }
+
+    #[test]
+    fn a_worker_that_gets_shared_memory_has_a_pipe_of_one_page_until_it_gets_other_records() {
+        let (mut window, start) = (StreamWindow::new(true), Instant::now());
+        let mut given = |is_large| {
+            let shrunk = window.given(is_large).inspect(|&size| window.resized(size));
+            window.full(start);
+            (shrunk, window.room(start).inspect(|&size| window.resized(size)))
+        };
+        assert_eq!(given(false), (None, Some(LARGEST_PIPE)));
+        assert_eq!(given(true), (Some(ONE_PAGE), None));
+        assert_eq!(given(true), (None, None));
+        assert_eq!(given(false), (None, Some(LARGEST_PIPE)));
     }
 
     #[test]

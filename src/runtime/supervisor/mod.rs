@@ -321,6 +321,9 @@ impl Supervisor {
     pub(crate) fn step(&mut self, input: Input, now: Instant, view: &dyn View) -> Vec<Action> {
         if !self.has_ended {
             self.take(input, now, view);
+        }
+        // Without its launcher a run is at its end at once.
+        if !self.has_ended {
             self.advance(now);
         }
         std::mem::take(&mut self.actions)

@@ -111,11 +111,14 @@ fn wait_for_starts(run: &Running, count: u64) {
 }
 
 #[test]
-fn ten_thousand_restarts_leave_nothing_in_the_engine_and_the_launcher() {
+fn ten_thousand_restarts_leave_nothing_behind_and_no_two_are_ever_in_one_place() {
+    // Each holds the lock of its place while it lives, and some are killed in the middle of it.
     let pipeline = "
         stages:
           again:
-            command: 'printf x >> starts'
+            command: >-
+              exec 9>> lock$MPFLOW_RANK; flock -n 9 || printf x >> contended; printf x >> starts;
+              case $$ in *[05]) kill -KILL $$;; esac
             pool: 2
             restart: {policy: always, max: 1000000, within: 1s, backoff: {initial: 0ms, max: 0ms}}";
     // Ten thousand processes are some seconds of a processor, which others may want as well.
@@ -132,6 +135,10 @@ fn ten_thousand_restarts_leave_nothing_in_the_engine_and_the_launcher() {
     run.signal(Signal::SIGTERM);
     let run = run.finish().ended(143);
     assert!(run.stage("again")["restarts"].as_u64().unwrap() >= 9_998);
+    assert!(!run.path("contended").exists(), "two processes were in one place of the pool");
+    // The last two may have been stopped before they could say so.
+    let (said, started) = (fs::metadata(run.path("starts")).unwrap().len(), &run.stage("again")["started"]);
+    assert!((said..=said + 2).contains(&started.as_u64().unwrap()), "{started} started, {said} said so");
     for (early, late) in [(early.0, late.0), (early.1, late.1)] {
         // Those of two workers come and go.
         assert!(late.0 <= early.0 + 8, "descriptors: {early:?}, then {late:?}");

@@ -7,7 +7,7 @@ mod world;
 use std::time::Duration;
 
 use super::*;
-use crate::graph::testing::{Build, pool};
+use crate::graph::testing::{Build, pool, python};
 use crate::model::{
     Dependency, DependencyState, Mode, OnFailure, Pool, Probe, ProbeKind, RestartPolicy, RestartScope,
 };
@@ -22,6 +22,7 @@ const LONGEST_RUN: usize = 800;
 
 /// A pipeline with a stage of every kind. What is not said is chosen by `random`.
 fn any_plan(random: &mut fastrand::Rng) -> Plan {
+    let has_functions = random.bool();
     let scopes =
         [RestartScope::Worker, RestartScope::Stage, RestartScope::Downstream, RestartScope::Pipeline];
     let policies = [RestartPolicy::Never, RestartPolicy::OnFailure, RestartPolicy::Always];
@@ -80,6 +81,24 @@ fn any_plan(random: &mut fastrand::Rng) -> Plan {
         .queue("filter -> map")
         .queue("map -> each")
         .queue("each -> side");
+    // Nothing begins before functions are found, so that many runs have none.
+    let build = match has_functions {
+        false => build,
+        true => build
+            .with("function", |stage| {
+                any(stage);
+                stage.body = python();
+                stage.mode = Mode::Map;
+                stage.pool = Pool { min: 2, max: 3 };
+            })
+            .with("later", |stage| {
+                any(stage);
+                stage.body = python();
+                stage.depends_on = depends("function", DependencyState::Ready);
+            })
+            .queue("source -> function")
+            .queue("function -> later"),
+    };
     build.planned().unwrap_or_else(|problems| panic!("refused: {problems:#?}")).plan
 }
 
@@ -89,7 +108,7 @@ fn happens(world: &mut World, random: &mut fastrand::Rng) {
     let stage = random.usize(..world.slots.len());
     let rank = random.usize(..world.slots[stage].len());
     let mode = world.supervisor.stage(stage).config.mode;
-    match random.u32(..700) {
+    match random.u32(..740) {
         0..110 => world.started(which),
         110..125 => world.start_failed(which, random.u8(..8) > 0),
         125..190 => world.exited(which, [0, 0, 0, 0, 1, -9, -13, -15][random.usize(..8)]),
@@ -147,10 +166,12 @@ fn happens(world: &mut World, random: &mut fastrand::Rng) {
         598..635 => world.successor_asked(which),
         635..645 => world.successor_revoked(which),
         645..698 => world.successor_runs(which),
-        698 => {
+        698..700 => {
             let level = [Level::Drain, Level::Drain, Level::Terminate, Level::Kill][random.usize(..4)];
             world.step(Input::Stop(level));
         }
+        700..738 => world.loaded(which),
+        738 => world.broken(which),
         _ => {
             if random.u8(..8) == 0 {
                 world.lose_launcher();
@@ -167,11 +188,12 @@ fn late(world: &mut World, random: &mut fastrand::Rng) {
     let worker = world.gone[random.usize(..world.gone.len())];
     let before = world.supervisor.stages[worker.stage].slots.clone();
     let phase = world.supervisor.stages[worker.stage].phase;
-    world.step(match random.u8(..5) {
+    world.step(match random.u8(..6) {
         0 => Input::Started { worker, pid: 1 },
         1 => Input::StartFailed { worker, error: "late".to_owned(), is_passing: random.bool() },
         2 => Input::Exited { worker, exit: Exit::SUCCESS, usage: Usage::default() },
         3 => Input::GroupEnded { worker },
+        4 => Input::Loaded { worker },
         _ => Input::OutputsEnded { worker },
     });
     let state = &world.supervisor.stages[worker.stage];

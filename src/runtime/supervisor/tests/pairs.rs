@@ -9,17 +9,24 @@ pub(super) const STATES: [&str; 9] =
     ["vacant", "starting", "running", "finishing", "stopping", "killed", "draining", "backing off", "done"];
 
 /// Events that come late: of a generation that has gone before.
-const LATE: [&str; 5] =
-    ["late started", "late start failed", "late exited", "late group ended", "late outputs ended"];
+const LATE: [&str; 6] = [
+    "late started",
+    "late start failed",
+    "late exited",
+    "late group ended",
+    "late outputs ended",
+    "late loaded",
+];
 
 /// Events of the whole stage or run, which meet every slot of it in whatever state that is.
-const WIDE: [&str; 11] = [
+const WIDE: [&str; 12] = [
     "grow",
     "resize",
     "restart",
     "work done",
     "unwanted",
     "fail",
+    "broken",
     "drain",
     "terminate",
     "kill",
@@ -32,13 +39,14 @@ pub(super) fn possible() -> BTreeSet<(&'static str, &'static str)> {
     let process = ["running", "finishing", "stopping", "killed"];
     let with_draining = ["running", "finishing", "stopping", "killed", "draining"];
     let with_starting = ["starting", "running", "finishing", "stopping", "killed"];
-    let own: [(&str, &[&'static str]); 12] = [
+    let own: [(&str, &[&'static str]); 13] = [
         ("started", &["starting"]),
         ("start failed", &["starting"]),
         ("exited", &process),
         ("group ended", &process),
         ("outputs ended", &with_draining),
         ("ready", &with_draining),
+        ("loaded", &with_draining),
         ("retire", &with_draining),
         ("fault", &with_draining),
         // The loop asks for a process in a slot that it believes free; the supervisor may have just thought otherwise.
@@ -86,7 +94,7 @@ impl Seen {
             Input::Grow { stage } => return self.wide(supervisor, Some(*stage), "grow"),
             Input::WorkDone { stage } => return self.wide(supervisor, Some(*stage), "work done"),
             Input::Unwanted { stage } => return self.wide(supervisor, Some(*stage), "unwanted"),
-            Input::Loaded { worker } => of_worker(worker, "loaded", "late loaded"),
+            Input::Loaded { worker } => of_worker(worker, "loaded", LATE[5]),
             Input::Broken { stage, .. } => return self.wide(supervisor, Some(*stage), "broken"),
             Input::Fail { stage, .. } => return self.wide(supervisor, Some(*stage), "fail"),
             Input::Begin => return self.wide(supervisor, None, "begin"),

@@ -78,6 +78,10 @@ pub(super) struct World {
     /// By stage: before this step it had come to its end, or was on its way there.
     was_ending: Vec<bool>,
     level: Option<Level>,
+    /// By stage and rank: a process of this slot has found its function.
+    loaded: Vec<Vec<bool>>,
+    /// Records may flow.
+    flows: bool,
     next_pid: i32,
     /// What was asked for and is not answered yet.
     tickets: Vec<u64>,
@@ -105,6 +109,8 @@ impl World {
             has_begun: vec![false; plan.stages.len()],
             was_ending: Vec::new(),
             level: None,
+            loaded: widths().map(|width| vec![false; width]).collect(),
+            flows: false,
             next_pid: 100,
             tickets: Vec::new(),
             next_ticket: 0,
@@ -216,8 +222,16 @@ impl World {
             | Action::CloseSources
             | Action::StageEnded { .. }
             | Action::Wake { .. }
-            | Action::LetFlow
             | Action::Emit(_) => {}
+            Action::LetFlow => {
+                assert!(!std::mem::replace(&mut self.flows, true), "records begin to flow once");
+                for (state, loaded) in self.supervisor.stages.iter().zip(&self.loaded) {
+                    let found = loaded.iter().filter(|&&loaded| loaded).count();
+                    let is_waited_for =
+                        state.config.is_first() && matches!(state.phase, Phase::Waiting | Phase::Running);
+                    assert!(!is_waited_for || found >= state.config.pool.min, "before functions are found");
+                }
+            }
         }
     }
 
@@ -238,6 +252,10 @@ impl World {
         self.last[stage][rank] = (generation, None);
         assert!(is_there || !self.was_ending[stage], "nothing is started in a stage that ends: {worker:?}");
         let state = &self.supervisor.stages[stage];
+        assert!(
+            self.flows || state.config.is_first(),
+            "nothing begins before functions are found: {worker:?}"
+        );
         if !std::mem::replace(&mut self.has_begun[stage], true) {
             for &(other, wanted) in &state.config.depends_on {
                 let other = &self.supervisor.stages[other];
@@ -284,6 +302,7 @@ impl World {
         let width = self.slots[stage].len().max(pool.max);
         self.slots[stage].resize(width, None);
         self.successors[stage].resize(width, None);
+        self.loaded[stage].resize(width, false);
         self.last[stage].resize(width, (0, None));
         self.step(Input::Resize { ticket, stage, pool });
     }
@@ -329,6 +348,26 @@ impl World {
             if self.successors[stage][rank].take().is_some() {
                 self.step(Input::SuccessorRevoked { stage, rank });
             }
+        }
+    }
+
+    pub(super) fn loaded(&mut self, which: usize) {
+        let is_function = |worker: &Worker| self.supervisor.stage(worker.stage).config.is_function;
+        let worker = self.pick(which, |process| process.runs && is_function(&process.worker));
+        if let Some(worker) = worker {
+            self.loaded[worker.stage][worker.rank] = true;
+            self.step(Input::Loaded { worker });
+        }
+    }
+
+    /// A worker has said that its function cannot be called.
+    pub(super) fn broken(&mut self, which: usize) {
+        let is_function = |worker: &Worker| self.supervisor.stage(worker.stage).config.is_function;
+        let worker = self.pick(which, |process| process.runs && is_function(&process.worker));
+        if let Some(Worker { stage, rank, .. }) = worker {
+            let worker = self.supervisor.stages[stage].config.worker_name(rank);
+            let problem = Box::new(Problem::error("mpflow::broken_function", "pretended"));
+            self.step(Input::Broken { stage, worker, problem, stderr: Vec::new() });
         }
     }
 

@@ -17,7 +17,7 @@ from time import monotonic
 from . import _call, _documents, _errors
 from ._control import gone
 from ._errors import Failure, Uncodable, Undecodable
-from ._ports import Buffer, Waiter, write
+from ._ports import Buffer, Waiter, Way, write
 from ._watch import Watch
 from ._work import Work
 
@@ -47,7 +47,7 @@ class Map(Work):
 
     def __init__(self, task, control, segments):
         super().__init__(task, control, segments)
-        self._answers = task["answers"]
+        self._answers = Way(task["answers"])
         self._leased = next(port for port in task["inputs"] if port["leased"])
         self._is_batch = task.get("batch") is not None
         self._watch = Watch(self._flush_late)
@@ -114,6 +114,7 @@ class Map(Work):
                     buffer.start = start + need
                     if kind == 1:
                         yield flags & _ALONE, count, buffer.view[start + head : start + need]
+                        self.segments.send_freed()
                     continue
             self.segments.send_freed()
             waiter.wait()
@@ -423,6 +424,12 @@ class Map(Work):
         self._send(_FAILED, _documents.tell(document))
 
     def _send_counted(self, kind, count, pieces):
+        is_large = False
+        if pieces:
+            for output in self.outputs:
+                is_large |= output.is_large
+                output.is_large = False
+        self._answers.before(is_large)
         self._write([_COUNTED.pack(8 + sum(map(len, pieces)), kind, count), *pieces])
 
     def _send(self, kind, payload):
@@ -431,7 +438,7 @@ class Map(Work):
     def _write(self, pieces):
         self.is_torn = True
         try:
-            write(self._answers, pieces)
+            write(self._answers.descriptor, pieces)
         except BrokenPipeError:
             # Only the engine reads answers.
             gone()

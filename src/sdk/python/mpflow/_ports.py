@@ -1,7 +1,7 @@
 """The two ends of a port: bytes in, and how values become records, blocks and bytes out."""
 
 import os
-from select import POLLERR, POLLHUP, POLLIN, POLLNVAL, poll
+from select import POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, poll
 
 _READ_SIZE = 1 << 20
 _KEEP_SIZE = 4 << 20
@@ -73,18 +73,20 @@ class Waiter:
 class Output:
     """An output port: its format, and how much of it goes into one chunk."""
 
-    __slots__ = ("position", "name", "codec", "wanted", "descriptor", "limit", "max_record", "average", "values", "owners")
+    __slots__ = ("position", "name", "codec", "wanted", "way", "limit", "max_record", "average", "values", "owners", "is_large")
 
     def __init__(self, position, task, codec, block):
         self.position = position
         self.name = task["name"]
         self.codec = codec
         self.wanted = task.get("wanted", True)
-        self.descriptor = task["fd"]
+        self.way = None if task["fd"] is None else Way(task["fd"])
         self.limit = max(1, min(task["block_records"], block["records"]))
         self.max_record = task["max_record"]
         # Bytes per record, of late, or 0: how many to take before coding them is decided by it.
         self.average = 0
+        # Whether what was encoded last lies in segments.
+        self.is_large = False
         # Emitted and not sent yet; in `map` mode with the places of the records that they belong to.
         self.values = []
         self.owners = []
@@ -102,7 +104,9 @@ class Output:
             data = self._chunk(values)
         else:
             data = b"".join([self._chunk(values[at : at + limit]) for at in range(0, len(values), limit)])
-        self.average = (len(data) + codec.shared_bytes - shared_before) // len(values) + 1
+        shared = codec.shared_bytes - shared_before
+        self.is_large = shared > 0
+        self.average = (len(data) + shared) // len(values) + 1
         return data
 
     def _chunk(self, values):
@@ -141,6 +145,53 @@ def codec_of(name, segments):
 
     return Lines(name)
 
+
+class Way:
+    """The writing end of a pipe to the engine.
+
+    What is large lies in segments, and only a few bytes that name them go through the pipe: hundreds of arrays would
+    fit into it, and all of their memory would wait there. As long as it names segments the pipe has one page, which
+    is writable when it is empty, so that one chunk waits in it and memory is used again while it is warm.
+    """
+
+    __slots__ = ("descriptor", "_wide", "_room")
+
+    def __init__(self, descriptor):
+        self.descriptor = descriptor
+        # Its size before it was made one page.
+        self._wide = 0
+        self._room = None
+
+    def before(self, is_large):
+        """Waits for the pipe to be empty before what names segments is written."""
+        if is_large:
+            self._narrow()
+            self._room.poll()
+        elif self._wide:
+            self._resize(self._wide)
+            self._wide = 0
+
+    def _narrow(self):
+        if self._room is None:
+            self._room = poll()
+            self._room.register(self.descriptor, POLLOUT)
+        if not self._wide:
+            wide = self._resize(None)
+            if wide and self._resize(_PAGE):
+                self._wide = wide
+
+    def _resize(self, size):
+        """Its size, or 0: it is no pipe, or holds more than that."""
+        import fcntl
+
+        try:
+            # F_GETPIPE_SZ and F_SETPIPE_SZ, which Python 3.9 does not know by name.
+            return fcntl.fcntl(self.descriptor, 1032) if size is None else fcntl.fcntl(self.descriptor, 1031, size)
+        except OSError:
+            return 0
+
+
+_PAGE = 4096
 
 # Pieces of less are put together before they are written, which is quicker than several; larger ones are not copied.
 _SMALL = 64 << 10

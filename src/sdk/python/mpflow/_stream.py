@@ -196,9 +196,10 @@ class Stream(Work):
             self._send(output, values[half:])
             return
         output.codec.commit()
+        output.way.before(output.is_large)
         self.is_torn = True
         try:
-            write(output.descriptor, [data])
+            write(output.way.descriptor, [data])
         except BrokenPipeError:
             self.is_torn = False
             output.wanted = False

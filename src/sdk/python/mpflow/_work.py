@@ -74,6 +74,7 @@ class Work:
                     if end - start >= need:
                         buffer.start = start + need
                         yield codec.decode_chunk(buffer.view[start : start + need])
+                        self.segments.send_freed()
                         need = 4
                         continue
             elif end > start:
