@@ -5,8 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod support;
+
 use rstest::rstest;
 use serde_json::Value;
+use support::path_with_python;
 
 struct Checked {
     code: Option<i32>,
@@ -23,6 +26,7 @@ fn conformance(folder: &Path, args: &[&str]) -> Checked {
     let output = Command::new(env!("CARGO_BIN_EXE_mpflow"))
         .args(["conformance", "--timeout", "60s", "--format", "json"])
         .args(args)
+        .env("PATH", path_with_python())
         .current_dir(folder)
         .output()
         .unwrap();
