@@ -6,6 +6,7 @@
 mod own_main;
 
 mod bytes;
+mod crowd;
 mod values;
 
 use std::process::ExitCode;
@@ -51,6 +52,6 @@ fn assert_balanced(report: &Report) {
 
 fn main() -> ExitCode {
     mpflow::init(&mpflow::Functions::new());
-    let tests = [values::TESTS, bytes::TESTS].concat();
+    let tests = [values::TESTS, bytes::TESTS, crowd::TESTS].concat();
     own_main::run(&tests)
 }
