@@ -3,6 +3,8 @@
 import os
 from select import POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, poll
 
+# Room for one read: at first what the kernel's default pipe holds, and more as soon as a read fills it.
+_FIRST_SIZE = 64 << 10
 _READ_SIZE = 1 << 20
 _KEEP_SIZE = 4 << 20
 
@@ -14,8 +16,7 @@ class Buffer:
 
     def __init__(self, descriptor):
         self.descriptor = descriptor
-        # Zero pages until they are written to: a worker with small records touches only the first few.
-        self._renew(_READ_SIZE, b"")
+        self._renew(_FIRST_SIZE, b"")
 
     def _renew(self, size, old):
         data = bytearray(size)
@@ -26,7 +27,10 @@ class Buffer:
     def read(self, need):
         """Reads once, so that `need` bytes from `start` can come to lie in one piece. False at the end of the input."""
         if self.start == self.end:
+            was_full = self.end == len(self.data)
             self.start = self.end = 0
+            if was_full and len(self.data) < _READ_SIZE:
+                self._renew(min(4 * len(self.data), _READ_SIZE), b"")
             if need <= _READ_SIZE < _KEEP_SIZE < len(self.data):
                 self._renew(_READ_SIZE, b"")
         if need > len(self.data):

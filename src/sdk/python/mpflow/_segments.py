@@ -161,12 +161,17 @@ class Segments:
                 self._control.send(FREE, b"".join([n.to_bytes(8, "little") for n in numbers[at : at + 1000]]))
 
 
+_CAN = None
+
+
 def can_be_received():
     """Whether this Python can map a segment so that it notices the end of a use."""
-    if sys.version_info >= (3, 12):
-        return True
-    # Looked for, not loaded: most workers are never given any.
-    return sys.modules["_frozen_importlib_external"].PathFinder.find_spec("_ctypes") is not None
+    global _CAN
+    if _CAN is None:
+        # Looked for, not loaded: most workers are never given any. A worker that was forked knows it from its server.
+        find = sys.modules["_frozen_importlib_external"].PathFinder.find_spec
+        _CAN = sys.version_info >= (3, 12) or "_ctypes" in sys.modules or find("_ctypes") is not None
+    return _CAN
 
 
 def _view_maker(freed):

@@ -119,7 +119,9 @@ class _Server:
         import gc
         import resource  # noqa: F401
 
-        from . import _map, _pickles, _segments, _stream  # noqa: F401
+        from . import _formats, _map, _pickles, _process, _segments, _stream  # noqa: F401
+
+        _segments.can_be_received()
 
         gc.collect()
         gc.freeze()
@@ -168,7 +170,6 @@ class _Server:
             return False
         os.close(reading)
         writing = _moved(writing)
-        own = os.getpid()
         try:
             worker = os.fork()
         except OSError as error:
@@ -180,7 +181,7 @@ class _Server:
             os._exit(0)
         try:
             os.close(descriptors[0])
-            _become(request, descriptors[1:], own, [self._socket.fileno(), writing])
+            _become(request, descriptors[1:], [self._socket.fileno(), writing])
         except BaseException as error:
             os.write(writing, _errors.message(error).encode("utf-8", "replace"))
             os._exit(1)
@@ -218,13 +219,11 @@ def _read_all(descriptor):
 # In the new process.
 
 
-def _become(request, descriptors, parent, keep):
-    """Makes a worker of this process: what the launcher does between fork and exec for others."""
-    from time import sleep
+def _become(request, descriptors, keep):
+    """Makes a worker of this process: what the launcher does between fork and exec for others.
 
-    while os.getppid() == parent:
-        # The one in between is about to end; whoever adopts this process must be its parent when it is told of.
-        sleep(0.0001)
+    It may still be the child of the one in between. Whoever adopts it is told of it when that has been reaped.
+    """
     os.setsid()
     _reset_signals()
     _place(descriptors, request["descriptors"], keep)
@@ -247,8 +246,9 @@ def _become(request, descriptors, parent, keep):
     _be_random()
     sys.argv = ["", *request["argv"][-1:]]
     try:
-        with open("/proc/self/comm", "w") as comm:
-            comm.write(os.environ.get("MPFLOW_WORKER", "")[:15] or "mpflow")
+        comm = os.open("/proc/self/comm", os.O_WRONLY)
+        os.write(comm, os.environb.get(b"MPFLOW_WORKER", b"mpflow")[:15])
+        os.close(comm)
     except OSError:
         pass
 
@@ -280,13 +280,10 @@ def _place(came, numbers, keep):
     for number in (0, 1, 2):
         if number not in numbers:
             os.dup2(null, number)
-    taken = set(numbers)
-    for number in range(3, _RESERVED):
-        if number not in taken and number not in keep:
-            try:
-                os.close(number)
-            except OSError:
-                pass
+    first = 3
+    for number in sorted({_RESERVED, *[number for number in [*numbers, *keep] if 3 <= number < _RESERVED]}):
+        os.closerange(first, number)
+        first = number + 1
     if null >= _RESERVED:
         os.close(null)
 
