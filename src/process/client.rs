@@ -40,6 +40,21 @@ pub(crate) enum Notification {
     Lost,
 }
 
+impl Notification {
+    /// The number of the process that it is about.
+    pub(crate) fn id(&self) -> Option<u64> {
+        match *self {
+            Self::Started { id, .. }
+            | Self::StartFailed { id, .. }
+            | Self::Exited { id, .. }
+            | Self::GroupEnded { id }
+            | Self::Succeeds { id }
+            | Self::Revoked { id } => Some(id),
+            Self::Lost => None,
+        }
+    }
+}
+
 /// What a launcher is a copy of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {

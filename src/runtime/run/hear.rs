@@ -3,7 +3,7 @@
 use super::{Control, Owner, RunLoop};
 use crate::model::Signal;
 use crate::process::Notification;
-use crate::runtime::supervisor::Input;
+use crate::runtime::supervisor::{Input, Worker};
 
 impl RunLoop {
     /// Sends the launcher what waits for it.
@@ -26,26 +26,17 @@ impl RunLoop {
 
     /// The launcher has said this.
     pub(super) fn hear(&mut self, notification: Notification) {
-        let Some(notification) = self.hear_of_probe(notification).and_then(|told| self.hear_of_server(told))
-        else {
-            return;
-        };
-        let id = match notification {
-            Notification::Started { id, .. }
-            | Notification::StartFailed { id, .. }
-            | Notification::Exited { id, .. }
-            | Notification::GroupEnded { id }
-            | Notification::Succeeds { id }
-            | Notification::Revoked { id } => id,
-            Notification::Lost => return self.launcher_is_lost(),
-        };
-        let worker = match self.ids.get(&id) {
-            Some(&Owner::Worker(worker)) => worker,
-            Some(&Owner::Successor { stage, rank }) => {
-                return self.hear_of_successor(stage, rank, notification);
-            }
-            Some(Owner::Probe(_) | Owner::Server(_)) | None => return,
-        };
+        let Some(id) = notification.id() else { return self.launcher_is_lost() };
+        match self.ids.get(&id) {
+            Some(&Owner::Worker(worker)) => self.hear_of_worker(worker, notification),
+            Some(&Owner::Successor { stage, rank }) => self.hear_of_successor(stage, rank, notification),
+            Some(&Owner::Probe(worker)) => self.hear_of_probe(id, worker, notification),
+            Some(&Owner::Server(number)) => self.hear_of_server(id, number, notification),
+            None => {}
+        }
+    }
+
+    fn hear_of_worker(&mut self, worker: Worker, notification: Notification) {
         match notification {
             Notification::Started { pid, .. } => {
                 self.inputs.push_back(Input::Started { worker, pid });

@@ -230,18 +230,8 @@ impl RunLoop {
         }
     }
 
-    /// A process that looked has ended, or was not started. Gives back what is no probe's.
-    pub(super) fn hear_of_probe(&mut self, notification: Notification) -> Option<Notification> {
-        let id = match notification {
-            Notification::Started { id, .. }
-            | Notification::StartFailed { id, .. }
-            | Notification::Exited { id, .. }
-            | Notification::GroupEnded { id }
-            | Notification::Succeeds { id }
-            | Notification::Revoked { id } => id,
-            Notification::Lost => return Some(notification),
-        };
-        let Some(&Owner::Probe(worker)) = self.ids.get(&id) else { return Some(notification) };
+    /// A process that looked has ended, or was not started.
+    pub(super) fn hear_of_probe(&mut self, id: u64, worker: Worker, notification: Notification) {
         match notification {
             Notification::Exited { exit, .. } => {
                 self.ids.remove(&id);
@@ -261,7 +251,6 @@ impl RunLoop {
             | Notification::Revoked { .. }
             | Notification::Lost => {}
         }
-        None
     }
 
     fn looked(&mut self, worker: Worker, result: Result<(), String>) {

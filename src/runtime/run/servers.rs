@@ -313,18 +313,8 @@ impl RunLoop {
         self.inputs.push_back(Input::StartFailed { worker, error, is_passing: true });
     }
 
-    /// What the launcher tells of a server; everything else is given back.
-    pub(super) fn hear_of_server(&mut self, notification: Notification) -> Option<Notification> {
-        let id = match notification {
-            Notification::Started { id, .. }
-            | Notification::StartFailed { id, .. }
-            | Notification::Exited { id, .. }
-            | Notification::GroupEnded { id }
-            | Notification::Succeeds { id }
-            | Notification::Revoked { id } => id,
-            Notification::Lost => return Some(notification),
-        };
-        let Some(&Owner::Server(number)) = self.ids.get(&id) else { return Some(notification) };
+    /// What the launcher tells of a server.
+    pub(super) fn hear_of_server(&mut self, id: u64, number: u32, notification: Notification) {
         match notification {
             Notification::Exited { exit, .. } => {
                 // What it said last may lie in its socket still.
@@ -338,7 +328,6 @@ impl RunLoop {
             | Notification::Revoked { .. }
             | Notification::Lost => {}
         }
-        None
     }
 
     fn server_ended(&mut self, number: u32, why: &str) {
