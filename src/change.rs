@@ -1,8 +1,11 @@
 //! What differs between two pipelines: plain data, made by [`crate::graph::compare`].
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::report::Failure;
 
 /// What a running pipeline has to do to become another one: a step for every stage and edge of either.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -15,6 +18,16 @@ pub struct Change {
     pub stages: Vec<StageChange>,
     /// Likewise; queues that carry a standard output to `mpflow`'s own are among them.
     pub edges: Vec<EdgeChange>,
+}
+
+/// A reload that has taken effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// What has changed.
+    pub change: Change,
+    /// From when it was asked for, in seconds as JSON has it.
+    #[serde(serialize_with = "crate::report::seconds")]
+    pub took: Duration,
 }
 
 /// What becomes of one stage.
@@ -233,7 +246,20 @@ pub enum SteerError {
     RunEnded,
     /// These workers were to come up and have not: their stage's restart policy has decided about them.
     #[error("not all has come up: {} ended before it was ready", .0.join(", "))]
-    NotUp(Vec<String>),
+    Missing(Vec<String>),
+    /// The Python package that workers of Python stages run could not be written.
+    #[error("cannot write the Python package of the workers: {0}")]
+    Sdk(String),
+    /// A running pipeline cannot take this over.
+    #[error("a running pipeline cannot take this over: end it and run it again, for {}", .0.join(", "))]
+    NewRun(Vec<String>),
+    /// The new workers of a stage did not come up. The old ones go on.
+    #[error("nothing was changed, since the new {} did not come up: {}", shown(.0), .0.reason)]
+    NotUp(Box<Failure>),
+}
+
+fn shown(failure: &Failure) -> String {
+    failure.stage.as_ref().map_or_else(|| "pipeline".to_owned(), |stage| format!("`{stage}`"))
 }
 
 fn did_you_mean(nearest: Option<&str>) -> String {

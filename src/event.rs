@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::report::{ExitReport, Report};
+use crate::change::Change;
+use crate::report::{ExitReport, Failure, Report};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -124,6 +125,26 @@ pub enum EventKind {
         attempts: u32,
         /// Whether it is tried again.
         retried: bool,
+    },
+    /// The run is to become another pipeline: what is new comes up.
+    Reloading {
+        /// What differs.
+        change: Change,
+    },
+    /// The run has become another pipeline.
+    Reloaded {
+        /// What has changed.
+        change: Change,
+        /// From when it was asked for.
+        #[serde(serialize_with = "crate::report::seconds")]
+        took: Duration,
+    },
+    /// A reload was given up, or is taken back, since a stage that it had brought has failed.
+    ReloadFailed {
+        /// Which, and why.
+        failure: Failure,
+        /// Whether it had been in effect, and what was before is started again.
+        was_in_effect: bool,
     },
     /// A stage has a pool of another width from now on.
     StageResized {

@@ -109,7 +109,7 @@ pub struct StageReport {
     pub stage: String,
     /// `stream`, `map` or `each`.
     pub mode: String,
-    /// `finished`, `failed`, `stopped` or `not_started`.
+    /// `finished`, `failed`, `stopped` or `not_started`; `removed` if a reload took it away.
     pub state: String,
     /// Whether it is a daemon.
     pub daemon: bool,
@@ -167,13 +167,51 @@ pub struct EdgeReport {
 /// Records that nobody took, for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Discarded {
-    /// `consumer ended`, `stopped`, `stage failed`.
+    /// `consumer ended`, `consumer failed`, `edge removed`, `stopped`.
     pub reason: String,
     /// How many.
     pub records: u64,
 }
 
+impl StageReport {
+    /// Another form of the same stage, before or after a reload: their counts are one stage's. What is no count stays.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.workers = self.workers.max(other.workers);
+        self.records_in += other.records_in;
+        self.records_out += other.records_out;
+        self.failed += other.failed;
+        self.retried += other.retried;
+        self.restarts += other.restarts;
+        self.started += other.started;
+        self.wall += other.wall;
+        self.cpu += other.cpu;
+        self.peak_memory_bytes = self.peak_memory_bytes.max(other.peak_memory_bytes);
+        for (exit, count) in other.exits {
+            match self.exits.binary_search_by_key(&exit, |&(exit, _)| exit) {
+                Ok(at) => self.exits[at].1 += count,
+                Err(at) => self.exits.insert(at, (exit, count)),
+            }
+        }
+    }
+}
+
 impl EdgeReport {
+    /// Another queue of the same edge, before or after a reload.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.records_in += other.records_in;
+        self.delivered += other.delivered;
+        self.failed += other.failed;
+        self.dropped += other.dropped;
+        self.unconfirmed += other.unconfirmed;
+        self.bytes += other.bytes;
+        self.peak_records = self.peak_records.max(other.peak_records);
+        for part in other.discarded {
+            match self.discarded.iter_mut().find(|own| own.reason == part.reason) {
+                Some(own) => own.records += part.records,
+                None => self.discarded.push(part),
+            }
+        }
+    }
     /// Whether every record that went in is accounted for.
     pub fn balances(&self) -> bool {
         let discarded: u64 = self.discarded.iter().map(|part| part.records).sum();

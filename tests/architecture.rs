@@ -5,7 +5,7 @@
 //! 3  language  observe  explain  control  watch
 //! 2  runtime  worker  conformance
 //! 1  graph  process  ipc  sdk  shared
-//! 0  sys  model < report, explanation, change < event
+//! 0  sys  model < report, explanation < change < event
 //! ```
 //!
 //! A module imports only from smaller numbers, so that neighbours do not know each other. The command line is a
@@ -35,8 +35,8 @@ const LEVELS: [(&str, Level); 22] = [
     ("model", Level(0, 0)),
     ("report", Level(0, 1)),
     ("explanation", Level(0, 1)),
-    ("change", Level(0, 1)),
-    ("event", Level(0, 2)),
+    ("change", Level(0, 2)),
+    ("event", Level(0, 3)),
     ("graph", Level(1, 0)),
     ("process", Level(1, 0)),
     ("ipc", Level(1, 0)),

@@ -88,7 +88,10 @@ impl From<SteerError> for Refusal {
             SteerError::Bound(_) => "bound",
             SteerError::StageEnded(_) => "stage_ended",
             SteerError::RunEnded => "run_ended",
-            SteerError::NotUp(_) => "not_up",
+            SteerError::Missing(_) => "not_up",
+            SteerError::NotUp(_) => "new_not_up",
+            SteerError::NewRun(_) => "new_run",
+            SteerError::Sdk(_) => "sdk",
         };
         Self::cannot(reason, error.to_string())
     }

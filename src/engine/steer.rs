@@ -1,7 +1,12 @@
 //! A run that is changed while it runs.
 
+use std::collections::BTreeMap;
+
 use super::Run;
-use crate::change::SteerError;
+use crate::change::{Reloaded, SteerError};
+use crate::model::Body;
+use crate::pipeline::Pipeline;
+use crate::sdk;
 
 impl Run {
     /// Gives a stage a pool of `width` workers. Returns when those that were added are ready, and those that are too
@@ -12,7 +17,7 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// See [`SteerError`]. With [`SteerError::NotUp`] the pool has its new width, and its restart policy has decided
+    /// See [`SteerError`]. With [`SteerError::Missing`] the pool has its new width, and its restart policy has decided
     /// about the workers that ended; with any other the stage is as it was.
     pub fn scale(&self, stage: &str, width: usize) -> Result<(), SteerError> {
         self.handle.scale(stage, width)
@@ -29,8 +34,35 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// See [`SteerError`]. With [`SteerError::NotUp`] the others have been replaced; with any other nothing was.
+    /// See [`SteerError`]. With [`SteerError::Missing`] the others have been replaced; with any other nothing was.
     pub fn restart(&self, what: &str) -> Result<usize, SteerError> {
         self.handle.restart(what)
+    }
+
+    /// Lets the run become another pipeline, and returns what has changed when that has taken effect: all of it, or
+    /// nothing. `touched` names stages that are to be replaced though their text is the same, and says why: a file that
+    /// they run has changed.
+    ///
+    /// Stages and edges are compared by their names ([`Pipeline::compare`]); what does not differ keeps its workers
+    /// and its records. New workers are made ready, and only then are the old ones told to finish what they hold, up to
+    /// their grace period. Until then nothing is different, and if one does not come up nothing will be.
+    ///
+    /// A reload that is asked for while another has not taken effect replaces that, and both calls return what
+    /// becomes of the last.
+    ///
+    /// # Errors
+    ///
+    /// See [`SteerError`]: the run goes on as it was. What fails within a second after it has taken effect takes the
+    /// reload back; that is told by [`crate::event::EventKind::ReloadFailed`].
+    pub fn reload(
+        &self,
+        pipeline: &Pipeline,
+        touched: BTreeMap<String, String>,
+    ) -> Result<Reloaded, SteerError> {
+        let plan = pipeline.plan().clone();
+        if plan.stages.iter().any(|stage| matches!(stage.stage.body, Body::Python(_))) {
+            sdk::install().map_err(|error| SteerError::Sdk(error.to_string()))?;
+        }
+        self.handle.reload(plan, touched)
     }
 }

@@ -9,6 +9,7 @@ mod check;
 mod compare;
 mod dag;
 pub mod draw;
+mod live;
 mod plan;
 #[cfg(test)]
 mod properties;
@@ -18,4 +19,5 @@ pub(crate) mod testing;
 
 pub use build::{Ends, Planned, plan, plan_for};
 pub use compare::{Effect, KEYS, Key, Level, compare};
+pub(crate) use live::{Live, Merged};
 pub use plan::{PipePlan, Plan, PortPlan, PortRef, QueuePlan, StagePlan};

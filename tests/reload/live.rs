@@ -41,7 +41,6 @@ impl Live {
     }
 
     /// Another document in the same folder.
-    #[expect(dead_code, reason = "for the reloads that come next")]
     pub(crate) fn pipeline(&self, text: &str) -> Pipeline {
         pipeline(text, &self.folder)
     }

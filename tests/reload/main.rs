@@ -5,11 +5,12 @@
 mod live;
 #[path = "../support/own_main.rs"]
 mod own_main;
+mod reloads;
 mod steer;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     mpflow::init(&mpflow::Functions::new());
-    own_main::run(steer::TESTS)
+    own_main::run(&[steer::TESTS, reloads::TESTS].concat())
 }

@@ -20,7 +20,8 @@ pub(super) const TESTS: &[Test] = crate::tests![
 ];
 
 /// A source that goes on until there is a file `enough`, and then says the last number that it wrote.
-const COUNTS: &str = "i=0; while [ ! -e enough ]; do for _ in $(seq 200); do i=$((i+1)); echo $i; done; done";
+pub(super) const COUNTS: &str =
+    "i=0; while [ ! -e enough ]; do for _ in $(seq 200); do i=$((i+1)); echo $i; done; done";
 
 fn counting(work: &str) -> String {
     format!(
@@ -38,7 +39,7 @@ fn everything_came_once(live: Live) -> (Report, Vec<EventKind>) {
     (report, events)
 }
 
-fn all_numbers(folder: &TempDir) {
+pub(super) fn all_numbers(folder: &TempDir) {
     let text = std::fs::read_to_string(folder.path().join("out.txt")).unwrap();
     let mut numbers: Vec<u64> = text.lines().map(|line| line.parse().unwrap()).collect();
     numbers.sort_unstable();

@@ -11,6 +11,8 @@ pub(crate) enum Reason {
     ConsumerEnded,
     /// The consuming stage failed.
     ConsumerFailed,
+    /// The edge was removed by a reload, and what waited in it was not taken in time.
+    EdgeRemoved,
     /// The run was stopped.
     Stopped,
 }
@@ -20,6 +22,7 @@ impl Reason {
         match self {
             Self::ConsumerEnded => "consumer ended",
             Self::ConsumerFailed => "consumer failed",
+            Self::EdgeRemoved => "edge removed",
             Self::Stopped => "stopped",
         }
     }

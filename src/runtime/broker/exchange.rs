@@ -120,6 +120,8 @@ pub(crate) struct Exchange {
     /// What the delayed hold, the engine's own cost counted.
     delayed_bytes: u64,
     next_sequence: u64,
+    /// Places of workers that are gone for good.
+    free: Vec<usize>,
     pub(crate) order: Option<Order>,
 }
 
@@ -133,15 +135,56 @@ impl Exchange {
             delayed: BinaryHeap::new(),
             delayed_bytes: 0,
             next_sequence: 0,
+            free: Vec::new(),
             order: ordered.then(Order::default),
         }
     }
 
-    /// More workers may hold records.
-    pub(crate) fn widen(&mut self, width: usize) {
-        let width = self.held.len().max(width);
-        self.held.resize_with(width, VecDeque::new);
-        self.reserved.resize(width, None);
+    /// Places for so many more workers that may hold records.
+    pub(crate) fn add_seats(&mut self, count: usize) -> Vec<usize> {
+        let mut seats: Vec<usize> = Vec::with_capacity(count);
+        while seats.len() < count
+            && let Some(seat) = self.free.pop()
+        {
+            seats.push(seat);
+        }
+        let more = self.held.len()..self.held.len() + (count - seats.len());
+        self.held.resize_with(more.end, VecDeque::new);
+        self.reserved.resize(more.end, None);
+        seats.extend(more);
+        seats
+    }
+
+    /// Places whose workers hold nothing and will not.
+    pub(crate) fn free_seats(&mut self, seats: &[usize]) {
+        self.free.extend(seats);
+    }
+
+    /// From now on records are tried so often.
+    pub(crate) fn set_retry(&mut self, retry: Retry) {
+        self.retry = retry;
+    }
+
+    /// What waits for another attempt, now or later, in order.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Lease> {
+        self.delayed_bytes = 0;
+        for delayed in std::mem::take(&mut self.delayed) {
+            self.put_back(*delayed.lease);
+        }
+        std::mem::take(&mut self.returned).into()
+    }
+
+    /// Nobody holds anything: what waits is numbered anew, and results leave in order from now on, or as they come.
+    /// Gives what was held back.
+    pub(crate) fn set_ordered(&mut self, ordered: bool) -> Option<Order> {
+        let waiting = self.take_waiting();
+        self.next_sequence = 0;
+        for mut lease in waiting {
+            lease.sequence = self.next_sequence;
+            self.next_sequence += lease.open();
+            self.put_back(lease);
+        }
+        std::mem::replace(&mut self.order, ordered.then(Order::default))
     }
 
     /// Records that a worker holds.
@@ -359,7 +402,7 @@ impl Exchange {
     }
 
     /// Back to the front, by the order in which records came.
-    fn put_back(&mut self, lease: Lease) {
+    pub(crate) fn put_back(&mut self, lease: Lease) {
         let position = self.returned.partition_point(|other| other.sequence < lease.sequence);
         self.returned.insert(position, lease);
     }

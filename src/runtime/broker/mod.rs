@@ -13,6 +13,7 @@
 //! one read per worker outside of the queues.
 
 mod books;
+mod change;
 mod exchange;
 #[cfg(test)]
 mod function_tests;
@@ -26,6 +27,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 pub(crate) use books::Reason;
+pub(crate) use change::Takeover;
 pub(crate) use exchange::ATTEMPTS_AFTER_DEATH;
 use exchange::Exchange;
 pub(crate) use exchange::{Failure, Lease, MAX_DELAYED_BYTES, Verdict};
@@ -35,7 +37,7 @@ use queue::Queue;
 use sampler::Sampler;
 pub(crate) use sampler::{SampledRecord, Seen};
 
-use crate::graph::Plan;
+use crate::graph::{Plan, QueuePlan};
 use crate::ipc::{Block, Framing};
 use crate::report::{EdgeReport, EdgeSnapshot};
 
@@ -67,6 +69,8 @@ pub(crate) struct Changes {
 }
 
 struct Producer {
+    /// Stages whose workers publish for it; none for standard input. Under a reload the old form of a stage and the new one.
+    users: Vec<usize>,
     /// The stage that made what it publishes; none for documents about records that failed, which are counted as that.
     counts_for: Option<usize>,
     queues: Vec<usize>,
@@ -93,7 +97,15 @@ struct Stage {
     inputs: Vec<Input>,
     /// The producer of each output port.
     outputs: Vec<ProducerId>,
-    exchange: Option<Exchange>,
+    /// Position in [`Broker::exchanges`]: where its records are leased. Under a reload the old form of a stage and the
+    /// new one have the same, so that what one gives back the other gets, in order.
+    exchange: Option<usize>,
+    /// By rank: the worker's place in the exchange.
+    seats: Vec<usize>,
+    /// How the records of its first input end.
+    framing: Framing,
+    /// Another form of it has taken over.
+    is_retired: bool,
     records_in: u64,
     records_out: u64,
     failed: u64,
@@ -126,6 +138,7 @@ pub(crate) struct Broker {
     sources: Vec<ProducerId>,
     producers: Vec<Producer>,
     stages: Vec<Stage>,
+    exchanges: Vec<Exchange>,
     stdin: Option<ProducerId>,
     stdout: Input,
     changes: Changes,
@@ -133,68 +146,39 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let mut producers = Vec::new();
-        let mut producer = |counts_for: Option<usize>, queues: Vec<usize>| {
-            let pending = queues.iter().map(|_| VecDeque::new()).collect();
-            producers.push(Producer { counts_for, queues, pending, has_ended: false, is_closed: false });
-            ProducerId(producers.len() - 1)
-        };
-        let stages: Vec<Stage> = plan
-            .stages
-            .iter()
-            .enumerate()
-            .map(|(position, stage)| Stage {
-                inputs: stage
-                    .inputs
-                    .iter()
-                    .map(|port| Input { queues: port.queues.clone(), next: 0 })
-                    .collect(),
-                outputs: stage
-                    .outputs
-                    .iter()
-                    .map(|port| producer((port.name != FAILED).then_some(position), port.queues.clone()))
-                    .collect(),
-                exchange: stage
-                    .stage
-                    .is_leased()
-                    .then(|| Exchange::new(stage.stage.pool.max, stage.stage.retry, stage.stage.ordered)),
-                records_in: 0,
-                records_out: 0,
-                failed: 0,
-                retried: 0,
-            })
-            .collect();
-        let ends = |engine: fn(&crate::graph::QueuePlan) -> bool| -> Vec<usize> {
-            (0..plan.queues.len()).filter(|&queue| engine(&plan.queues[queue])).collect()
-        };
-        let from_stdin = ends(|queue| queue.from.is_none());
-        let stdin = (!from_stdin.is_empty()).then(|| producer(None, from_stdin));
-        let width = |queue: &crate::graph::QueuePlan| {
-            queue.to.map_or(1, |port| plan.stages[port.stage].stage.pool.max)
-        };
-        let sources = plan
-            .queues
-            .iter()
-            .map(|queue| match queue.from {
-                Some(port) => stages[port.stage].outputs[port.port],
-                None => stdin.expect("a queue without a producing stage comes from standard input"),
-            })
-            .collect();
-        let consumer = |queue: &crate::graph::QueuePlan| match queue.to {
-            Some(port) => Consumer::Port { stage: port.stage, port: port.port },
-            None => Consumer::Stdout,
-        };
-        Self {
-            queues: plan.queues.iter().map(|queue| Queue::new(queue, width(queue))).collect(),
-            names: plan.queues.iter().map(|queue| queue.name.clone()).collect(),
-            consumers: plan.queues.iter().map(consumer).collect(),
-            sources,
-            producers,
-            stages,
-            stdin,
-            stdout: Input { queues: ends(|queue| queue.to.is_none()), next: 0 },
+        let from_stdin: Vec<usize> = ends(plan, |queue| queue.from.is_none());
+        let mut broker = Self {
+            queues: Vec::new(),
+            names: Vec::new(),
+            consumers: Vec::new(),
+            sources: Vec::new(),
+            producers: Vec::new(),
+            stages: Vec::new(),
+            exchanges: Vec::new(),
+            stdin: None,
+            stdout: Input { queues: ends(plan, |queue| queue.to.is_none()), next: 0 },
             changes: Changes::default(),
+        };
+        for stage in 0..plan.stages.len() {
+            broker.add_stage(plan, stage, None);
+            broker.stages[stage].exchange = broker.add_exchange(plan, stage);
+            for (port, planned) in plan.stages[stage].inputs.iter().enumerate() {
+                broker.stages[stage].inputs[port].queues.clone_from(&planned.queues);
+            }
+            for (port, planned) in plan.stages[stage].outputs.iter().enumerate() {
+                let ProducerId(producer) = broker.stages[stage].outputs[port];
+                broker.producers[producer].set_queues(&planned.queues);
+            }
         }
+        if !from_stdin.is_empty() {
+            let ProducerId(stdin) = broker.add_producer(None, None);
+            broker.producers[stdin].set_queues(&from_stdin);
+            broker.stdin = Some(ProducerId(stdin));
+        }
+        for queue in 0..plan.queues.len() {
+            broker.add_queue(plan, queue);
+        }
+        broker
     }
 
     /// The producer of an output port.
@@ -404,7 +388,7 @@ impl Broker {
     pub(crate) fn is_input_ended(&self, stage: usize) -> bool {
         let is_done = |&queue: &usize| {
             let queue = &self.queues[queue];
-            queue.has_no_consumer() || (queue.is_closed() && queue.records() == 0)
+            queue.has_no_consumer() || queue.is_over()
         };
         self.stages[stage].inputs.iter().flat_map(|input| &input.queues).all(is_done)
     }
@@ -450,8 +434,10 @@ impl Broker {
 
     /// Nobody takes anything for this stage any more; its leases are discarded too.
     pub(crate) fn close_input(&mut self, stage: usize, reason: Reason) {
-        if let Some(exchange) = &mut self.stages[stage].exchange {
-            for lease in exchange.clear() {
+        if !self.leaves_exchange(stage)
+            && let Some(exchange) = self.stages[stage].exchange
+        {
+            for lease in self.exchanges[exchange].clear() {
                 self.queues[lease.queue].books.discard(reason, lease.open());
             }
         }
@@ -488,16 +474,23 @@ impl Broker {
         max_records: u64,
     ) -> Option<&Lease> {
         let framing = self.input_framing(stage);
+        let seat = self.seat(stage, rank);
+        let is_left = self.stages[stage].is_retired && self.shares_exchange(stage);
         let queues = &self.queues;
-        let exchange = self.stages[stage].exchange.as_mut()?;
-        if exchange.holds_alone(rank) {
+        let id = self.stages[stage].exchange?;
+        let exchange = &mut self.exchanges[id];
+        if exchange.holds_alone(seat) {
             return None;
         }
-        let is_free = exchange.leases(rank).is_empty();
+        // What was given back is the new form's of a stage that another has taken over from.
+        let is_free = exchange.leases(seat).is_empty();
         let order = exchange.order.take();
         let may = |sequence| order.as_ref().is_none_or(|order| order.may_lease(sequence));
         let returned = exchange.take_returned(max_records, framing, |lease| {
-            queues[lease.queue].lane(rank) == lease.lane && may(lease.sequence) && (is_free || !lease.alone)
+            !is_left
+                && queues[lease.queue].lane(rank) == lease.lane
+                && may(lease.sequence)
+                && (is_free || !lease.alone)
         });
         let may_take = exchange.may_take_new() && may(exchange.next_sequence());
         exchange.order = order;
@@ -508,13 +501,13 @@ impl Broker {
                     self.take(Consumer::Port { stage, port: 0 }, rank, max_bytes, max_records)?;
                 let lane = self.queues[queue].lane(rank);
                 // It may be held, or wait for its next attempt, when all else of its read has gone.
-                self.stages[stage].exchange.as_mut()?.number(block.kept(), queue, lane)
+                self.exchanges[id].number(block.kept(), queue, lane)
             }
             None => return None,
         };
-        let exchange = self.stages[stage].exchange.as_mut()?;
-        exchange.hold(rank, lease);
-        exchange.leases(rank).back()
+        let exchange = &mut self.exchanges[id];
+        exchange.hold(seat, lease);
+        exchange.leases(seat).back()
     }
 
     /// Leases a batch: like [`Broker::lease`], but of several blocks where one is not enough. `false` where there
@@ -526,6 +519,7 @@ impl Broker {
         max_bytes: usize,
         max_records: u64,
     ) -> bool {
+        let seat = self.seat(stage, rank);
         let Some(first) = self.lease(stage, rank, max_bytes, max_records) else { return false };
         let (queue, attempts, after) = (first.queue, first.attempts, first.sequence + first.block.records);
         let (mut bytes, mut records) = (first.block.len(), first.block.records);
@@ -549,7 +543,7 @@ impl Broker {
         }
         if !more.is_empty() {
             let framing = self.queues[queue].framing();
-            self.exchange_mut(stage).extend_last(rank, more, framing);
+            self.exchange_mut(stage).extend_last(seat, more, framing);
             self.resume(queue);
         }
         true
@@ -557,27 +551,30 @@ impl Broker {
 
     /// Leases one record for the process that takes the place of this worker's. `false` where there is none.
     pub(crate) fn reserve(&mut self, stage: usize, rank: usize) -> bool {
+        let seat = self.seat(stage, rank);
         let is_leased =
             self.reserved(stage, rank).is_none() && self.lease(stage, rank, usize::MAX, 1).is_some();
         if is_leased {
-            self.exchange_mut(stage).reserve_last(rank);
+            self.exchange_mut(stage).reserve_last(seat);
         }
         is_leased
     }
 
     /// What is reserved for the successor of a worker.
     pub(crate) fn reserved(&self, stage: usize, rank: usize) -> Option<&Lease> {
-        self.exchange(stage).reserved(rank)
+        self.exchange(stage).reserved(self.seat(stage, rank))
     }
 
     /// The successor is there, and holds what was reserved for it.
     pub(crate) fn succeed(&mut self, stage: usize, rank: usize) {
-        self.exchange_mut(stage).succeed(rank);
+        let seat = self.seat(stage, rank);
+        self.exchange_mut(stage).succeed(seat);
     }
 
     /// There will be no successor: what was reserved for it is anybody's again, uncounted.
     pub(crate) fn give_back_reserved(&mut self, stage: usize, rank: usize) {
-        self.exchange_mut(stage).give_back_reserved(rank);
+        let seat = self.seat(stage, rank);
+        self.exchange_mut(stage).give_back_reserved(seat);
         note(&mut self.changes.consumers, Consumer::Port { stage, port: 0 });
     }
 
@@ -593,20 +590,27 @@ impl Broker {
 
     /// Records that a worker holds.
     pub(crate) fn held(&self, stage: usize, rank: usize) -> u64 {
-        self.exchange(stage).held(rank)
+        self.exchange(stage).held(self.seat(stage, rank))
     }
 
     /// What a worker holds, the record it works on first.
     pub(crate) fn leases(&self, stage: usize, rank: usize) -> impl Iterator<Item = &Lease> {
-        self.exchange(stage).leases(rank).iter()
+        self.exchange(stage).leases(self.seat(stage, rank)).iter()
+    }
+
+    /// A worker's place in the exchange of its stage.
+    fn seat(&self, stage: usize, rank: usize) -> usize {
+        self.stages[stage].seats[rank]
     }
 
     fn exchange(&self, stage: usize) -> &Exchange {
-        self.stages[stage].exchange.as_ref().expect("only leased stages are asked for their leases")
+        let exchange = self.stages[stage].exchange.expect("only leased stages are asked for their leases");
+        &self.exchanges[exchange]
     }
 
     fn exchange_mut(&mut self, stage: usize) -> &mut Exchange {
-        self.stages[stage].exchange.as_mut().expect("only leased stages are asked for their leases")
+        let exchange = self.stages[stage].exchange.expect("only leased stages are asked for their leases");
+        &mut self.exchanges[exchange]
     }
 
     /// Whether all that ever came to this leased stage is given out or answered, and none will come.
@@ -628,9 +632,10 @@ impl Broker {
         framing: Framing,
         mut results: Block,
     ) -> Result<(), TooMany> {
+        let seat = self.seat(stage, rank);
         let answered = results.records;
         let held = self.held(stage, rank);
-        let Some(parts) = self.exchange_mut(stage).answer(rank, answered) else {
+        let Some(parts) = self.exchange_mut(stage).answer(seat, answered) else {
             return Err(TooMany { held, answered });
         };
         for part in &parts {
@@ -659,11 +664,12 @@ impl Broker {
         records: u64,
         results: Results,
     ) -> Result<(), TooMany> {
+        let seat = self.seat(stage, rank);
         let held = self.leases(stage, rank).next().map_or(0, Lease::open);
         if records > held {
             return Err(TooMany { held, answered: records });
         }
-        let parts = self.exchange_mut(stage).answer(rank, records).unwrap_or_default();
+        let parts = self.exchange_mut(stage).answer(seat, records).unwrap_or_default();
         if let Some(part) = parts.first() {
             self.deliver(part.queue, part.records);
             self.leave(stage, part.sequence, part.records, results);
@@ -673,38 +679,41 @@ impl Broker {
 
     /// A worker is gone that was to answer several records together: see [`Lease::alone`].
     pub(crate) fn suspect(&mut self, stage: usize, rank: usize) {
+        let seat = self.seat(stage, rank);
         let framing = self.input_framing(stage);
-        self.exchange_mut(stage).suspect(rank, framing);
+        self.exchange_mut(stage).suspect(seat, framing);
         self.give_back(stage, rank);
     }
 
     /// An `each` process has done all that it was started for; its results leave whole.
     pub(crate) fn answer_all(&mut self, stage: usize, rank: usize, results: Results) {
-        let Some(lease) = self.exchange_mut(stage).take_held(rank) else { return };
+        let seat = self.seat(stage, rank);
+        let Some(lease) = self.exchange_mut(stage).take_held(seat) else { return };
         self.deliver(lease.queue, lease.block.records);
         self.leave(stage, lease.sequence, lease.block.records, results);
     }
 
     /// Lets results go, in order where the stage is ordered.
     fn leave(&mut self, stage: usize, sequence: u64, records: u64, results: Results) {
+        let results = results.into_iter().map(|(port, block)| (self.output(stage, port), block)).collect();
         let leaving = match &mut self.exchange_mut(stage).order {
             Some(order) => order.put(sequence, records, results),
             None => vec![results],
         };
-        if leaving.iter().any(|results| !results.is_empty()) || !leaving.is_empty() {
-            // Others may have waited for this place.
-            note(&mut self.changes.consumers, Consumer::Port { stage, port: 0 });
-        }
-        for (port, block) in leaving.into_iter().flatten() {
-            self.publish(self.output(stage, port), block);
+        // Others may have waited for this place.
+        self.note_exchange(stage);
+        for (producer, block) in leaving.into_iter().flatten() {
+            self.publish(producer, block);
         }
     }
 
     /// A worker is gone, and no record is to blame: all that it holds goes back to the front, uncounted.
     pub(crate) fn give_back(&mut self, stage: usize, rank: usize) {
+        let seat = self.seat(stage, rank);
         let framing = self.input_framing(stage);
-        self.exchange_mut(stage).give_back(rank, framing);
-        note(&mut self.changes.consumers, Consumer::Port { stage, port: 0 });
+        self.exchange_mut(stage).give_back(seat, framing);
+        self.return_to_queues(stage);
+        self.note_exchange(stage);
     }
 
     /// The record that a `map` worker was working on has failed; the others it holds stay with it.
@@ -715,8 +724,9 @@ impl Broker {
         failure: Failure,
         now: Instant,
     ) -> Option<Verdict> {
+        let seat = self.seat(stage, rank);
         let framing = self.input_framing(stage);
-        let lease = self.exchange_mut(stage).take_current(rank, framing)?;
+        let lease = self.exchange_mut(stage).take_current(seat, framing)?;
         Some(self.judge(stage, lease, failure, now))
     }
 
@@ -728,7 +738,8 @@ impl Broker {
         failure: Failure,
         now: Instant,
     ) -> Option<Verdict> {
-        let lease = self.exchange_mut(stage).take_held(rank)?;
+        let seat = self.seat(stage, rank);
+        let lease = self.exchange_mut(stage).take_held(seat)?;
         Some(self.judge(stage, lease, failure, now))
     }
 
@@ -744,38 +755,30 @@ impl Broker {
                 self.leave(stage, lease.sequence, lease.block.records, Results::new());
             }
         }
-        note(&mut self.changes.consumers, Consumer::Port { stage, port: 0 });
+        self.return_to_queues(stage);
+        self.note_exchange(stage);
         verdict
     }
 
     /// How the records of a leased stage's input end.
     pub(crate) fn input_framing(&self, stage: usize) -> Framing {
-        let queue = self.stages[stage].inputs.first().and_then(|input| input.queues.first());
-        queue.map_or(Framing::EndedBy(b'\n'), |&queue| self.queues[queue].framing())
+        self.stages[stage].framing
     }
 
     /// When a record that waits for its next attempt may have it.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.stages.iter().filter_map(|stage| stage.exchange.as_ref()?.next_due()).min()
+        self.exchanges.iter().filter_map(Exchange::next_due).min()
     }
 
     /// Lets the records go on whose time has come.
     pub(crate) fn wake_delayed(&mut self, now: Instant) {
         for stage in 0..self.stages.len() {
-            let Some(exchange) = &mut self.stages[stage].exchange else { continue };
+            let Some(exchange) = self.stages[stage].exchange else { continue };
+            let exchange = &mut self.exchanges[exchange];
             if exchange.next_due().is_some_and(|due| due <= now) {
                 exchange.wake_delayed(now);
                 note(&mut self.changes.consumers, Consumer::Port { stage, port: 0 });
             }
-        }
-    }
-
-    // ---- change
-
-    /// A stage has a pool of this width at least.
-    pub(crate) fn widen(&mut self, stage: usize, width: usize) {
-        if let Some(exchange) = &mut self.stages[stage].exchange {
-            exchange.widen(width);
         }
     }
 
@@ -839,6 +842,11 @@ impl Broker {
         };
         self.queues.iter().enumerate().map(look).collect()
     }
+}
+
+/// Positions of the queues with this kind of end.
+fn ends(plan: &Plan, is_end: fn(&QueuePlan) -> bool) -> Vec<usize> {
+    (0..plan.queues.len()).filter(|&queue| is_end(&plan.queues[queue])).collect()
 }
 
 /// Adds to a short work list what is not on it yet.

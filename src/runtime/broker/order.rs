@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use super::ProducerId;
 use crate::ipc::Block;
 
 /// The results of some records: for each output port, by its position, a block.
 pub(crate) type Results = Vec<(usize, Block)>;
+
+/// The same on their way: who publishes them.
+type Leaving = Vec<(ProducerId, Block)>;
 
 /// Holds results back until those before them have left.
 #[derive(Debug, Default)]
 pub(crate) struct Order {
     next: u64,
     /// By the place of the first record: how many records, and their results.
-    waiting: BTreeMap<u64, (u64, Results)>,
+    waiting: BTreeMap<u64, (u64, Leaving)>,
     bytes: u64,
 }
 
@@ -24,7 +28,7 @@ pub(crate) const MAX_AHEAD: u64 = 1 << 16;
 
 impl Order {
     /// Takes the results of `records` records from the place `sequence` on, and gives all that may leave now.
-    pub(crate) fn put(&mut self, sequence: u64, records: u64, results: Results) -> Vec<Results> {
+    pub(crate) fn put(&mut self, sequence: u64, records: u64, results: Leaving) -> Vec<Leaving> {
         self.bytes += bytes_of(&results);
         self.waiting.insert(sequence, (records, results));
         let mut leaving = Vec::new();
@@ -37,6 +41,12 @@ impl Order {
         leaving
     }
 
+    /// Everything that waits, in order.
+    pub(crate) fn clear(&mut self) -> Vec<Leaving> {
+        self.bytes = 0;
+        std::mem::take(&mut self.waiting).into_values().map(|(_, results)| results).collect()
+    }
+
     /// Whether a record of this place may be leased: the one that all wait for always, others as long as little
     /// is held back.
     pub(crate) fn may_lease(&self, sequence: u64) -> bool {
@@ -44,6 +54,6 @@ impl Order {
     }
 }
 
-fn bytes_of(results: &Results) -> u64 {
+fn bytes_of(results: &Leaving) -> u64 {
     results.iter().map(|(_, block)| block.cost()).sum()
 }

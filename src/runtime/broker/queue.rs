@@ -117,6 +117,20 @@ impl Queue {
         }
     }
 
+    /// It has these bounds from now on. What waits in it beyond them stays.
+    pub(crate) fn set_bounds(&mut self, plan: &QueuePlan) {
+        self.capacity = plan.options.capacity.unwrap_or(u64::MAX);
+        self.capacity_bytes = plan.options.capacity_bytes;
+        self.when_full = plan.options.when_full;
+        self.refused = 0;
+    }
+
+    /// Puts a block in whatever its bounds say: the last that comes.
+    pub(crate) fn force(&mut self, block: Block) {
+        self.count_in(&block);
+        self.store(block);
+    }
+
     pub(crate) fn framing(&self) -> Framing {
         self.framing
     }
@@ -161,6 +175,11 @@ impl Queue {
     /// No producer puts anything in any more.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
+    }
+
+    /// Whether nothing waits in it and nothing will come.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_closed && self.records() == 0
     }
 
     pub(crate) fn is_closed(&self) -> bool {

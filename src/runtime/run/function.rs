@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use serde_json::{Value, json};
 
 use super::control::ControlLine;
+use super::reload::Gate;
 use super::servers::memory_file;
 use super::start::{Ends, FAILED, Refusal, STDERR};
 use super::worker::{Tap, WorkerIo};
@@ -181,8 +182,8 @@ impl RunLoop {
     }
 
     /// Tells a worker that may work that it may.
-    fn let_go_on(&mut self, worker: Worker) {
-        let flows = self.flows;
+    pub(super) fn let_go_on(&mut self, worker: Worker) {
+        let flows = self.flows && self.gates[worker.stage] == Gate::Open;
         let Some(io) = self.io(worker) else { return };
         let is_started = io.is_started;
         if io.went || !flows || !is_started || !io.control.as_ref().is_some_and(|control| control.is_ready) {

@@ -1,5 +1,6 @@
 //! What other threads ask of a run, and how.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,8 +9,9 @@ use nix::sys::eventfd::EventFd;
 
 use super::steer::Answer;
 use super::taps::{Sample, TapError};
-use crate::change::SteerError;
+use crate::change::{Reloaded, SteerError};
 use crate::event::{Event, EventKind};
+use crate::graph::Plan;
 use crate::report::Snapshot;
 use crate::runtime::supervisor::{Level, Worker};
 
@@ -38,6 +40,12 @@ pub(crate) enum Control {
     Restart {
         what: String,
         answer: Answer<usize>,
+    },
+    /// Lets the run become another pipeline.
+    Reload {
+        plan: Box<Plan>,
+        touched: BTreeMap<String, String>,
+        answer: Answer<Reloaded>,
     },
     /// Tells observers who waits for what.
     Explain,
@@ -98,6 +106,15 @@ impl Handle {
     pub(crate) fn restart(&self, what: &str) -> Result<usize, SteerError> {
         let what = what.to_owned();
         self.request(|answer| Control::Restart { what, answer }).unwrap_or(Err(SteerError::RunEnded))
+    }
+
+    pub(crate) fn reload(
+        &self,
+        plan: Plan,
+        touched: BTreeMap<String, String>,
+    ) -> Result<Reloaded, SteerError> {
+        let plan = Box::new(plan);
+        self.request(|answer| Control::Reload { plan, touched, answer }).unwrap_or(Err(SteerError::RunEnded))
     }
 
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Ended> {

@@ -92,6 +92,7 @@ impl RunLoop {
                 }
                 Control::Scale { stage, width, answer } => self.scale(&stage, width, answer),
                 Control::Restart { what, answer } => self.restart(&what, answer),
+                Control::Reload { plan, touched, answer } => self.reload(*plan, touched, answer),
                 Control::Listen(sender, wants) => self.events.add(sender, wants),
                 Control::Tap { edge, samples, answer } => {
                     let _ = answer.send(self.tap(&edge, samples));

@@ -8,6 +8,7 @@ use super::answers::shown_value;
 use super::feed::Feed;
 use super::held::{self, Held};
 use super::read::cut;
+use super::reload::Gate;
 use super::worker::{Exchange, Idleness};
 use crate::event::EventKind;
 use crate::ipc::{Block, Framing, records_header};
@@ -38,7 +39,7 @@ pub(super) struct Blame {
 impl RunLoop {
     /// Gives this stage's workers what they may have.
     pub(super) fn pump_leases(&mut self, stage: usize) {
-        if self.abandoned[stage] {
+        if self.abandoned[stage] || self.gates[stage] != Gate::Open {
             return;
         }
         match self.mode(stage) {

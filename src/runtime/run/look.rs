@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::RunLoop;
 use super::worker::WorkerIo;
 use crate::model::Mode;
-use crate::report::{SlotSnapshot, Snapshot, StageSnapshot};
+use crate::report::{EdgeSnapshot, SlotSnapshot, Snapshot, StageSnapshot};
+use crate::runtime::broker::StageCounts;
 use crate::runtime::supervisor::{Outcome, Phase};
 
 impl RunLoop {
@@ -14,9 +15,30 @@ impl RunLoop {
         Snapshot {
             at: self.began_at.elapsed(),
             state: self.state().to_owned(),
-            stages: (0..self.plan.stages.len()).map(|stage| self.stage_snapshot(stage, now)).collect(),
-            edges: self.broker.snapshot(),
+            stages: self.reloads.stages().iter().map(|&stage| self.stage_snapshot(stage, now)).collect(),
+            edges: self.edge_snapshots(),
         }
+    }
+
+    /// The queues in effect, and those that a reload has removed as long as something waits in them.
+    fn edge_snapshots(&self) -> Vec<EdgeSnapshot> {
+        let edges = self.broker.snapshot().into_iter().enumerate();
+        let shown = edges.filter(|(queue, edge)| self.reloads.is_queue_live(*queue) || edge.records > 0);
+        shown.map(|(_, edge)| edge).collect()
+    }
+
+    /// What a stage has counted, before reloads too.
+    fn counts_with_before(&self, stage: usize) -> StageCounts {
+        let name = &self.plan.stages[stage].stage.name;
+        let forms = (0..self.plan.stages.len()).filter(|&of| self.plan.stages[of].stage.name == *name);
+        let mut all = StageCounts::default();
+        for counts in forms.map(|of| self.broker.counts(of)) {
+            all.records_in += counts.records_in;
+            all.records_out += counts.records_out;
+            all.failed += counts.failed;
+            all.retried += counts.retried;
+        }
+        all
     }
 
     fn state(&self) -> &'static str {
@@ -30,7 +52,7 @@ impl RunLoop {
 
     fn stage_snapshot(&self, stage: usize, now: Instant) -> StageSnapshot {
         let state = self.supervisor.stage(stage);
-        let counts = self.broker.counts(stage);
+        let counts = self.counts_with_before(stage);
         let failures = self.supervisor.failures();
         let failure = failures.iter().find(|failure| failure.stage.as_ref() == Some(&state.config.name));
         let reason = match state.phase {
@@ -39,10 +61,15 @@ impl RunLoop {
             Phase::Ending(Outcome::Failed) | Phase::Over(Outcome::Failed) => {
                 failure.map(|failure| failure.reason.clone())
             }
+            Phase::Preparing => Some("its workers come up; it is not in effect yet".to_owned()),
+            Phase::StandingBy | Phase::Leaving | Phase::Fallen => {
+                Some("its workers finish what they hold; another form of it comes".to_owned())
+            }
             Phase::Running
             | Phase::Restarting
             | Phase::Ending(Outcome::Stopped)
-            | Phase::Over(Outcome::Finished | Outcome::Stopped) => None,
+            | Phase::Over(Outcome::Finished | Outcome::Stopped | Outcome::Replaced)
+            | Phase::Ending(Outcome::Replaced) => None,
         };
         StageSnapshot {
             stage: state.config.name.clone(),
@@ -92,7 +119,10 @@ pub(super) fn describe(phase: Phase) -> &'static str {
         Phase::Waiting => "waiting",
         Phase::Running => "running",
         Phase::Restarting => "restarting",
+        Phase::Preparing => "preparing",
+        Phase::StandingBy | Phase::Leaving | Phase::Fallen => "leaving",
         Phase::Ending(Outcome::Failed) | Phase::Over(Outcome::Failed) => "failed",
+        Phase::Over(Outcome::Replaced) => "replaced",
         Phase::Ending(_) => "stopping",
         Phase::Over(Outcome::Finished) => "finished",
         Phase::Over(Outcome::Stopped) => "stopped",

@@ -21,7 +21,7 @@
 //! | `ready` | whether workers are ready |
 //! | `hear` | what the launcher and other threads say |
 //! | `settle` | what the cores say is done |
-//! | `steer` | what is changed while it runs |
+//! | `steer`, `reload` | what is changed while it runs; a run that becomes another pipeline |
 //! | `shared` | the clients of shared objects |
 //! | `time` | the run's clock, which stands still while the run is suspended |
 //! | `clock` | deadlines that are not the supervisor's |
@@ -45,6 +45,7 @@ mod poller;
 mod read;
 mod ready;
 mod recipe;
+mod reload;
 mod segments;
 mod servers;
 mod settle;
@@ -79,6 +80,7 @@ use poller::{Poller, Ready, Token, Tokens};
 pub(crate) use read::LONGEST_LOG_LINE;
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
+use reload::{Gate, Reloads};
 use segments::Segments;
 use servers::Servers;
 use shared::SharedSide;
@@ -243,6 +245,11 @@ pub(crate) struct RunLoop {
     /// The strongest request to end the run, and when it came.
     asked_to_end: Option<(Level, Instant)>,
     steering: Steering,
+    reloads: Reloads,
+    /// By stage.
+    gates: Vec<Gate>,
+    /// Standard output, where nothing goes there yet.
+    unused_stdout: Option<OutEnd>,
 }
 
 impl RunLoop {
@@ -319,6 +326,9 @@ impl RunLoop {
             catches_up: 0,
             asked_to_end: None,
             steering: Steering::default(),
+            reloads: Reloads::new(&plan),
+            gates: vec![Gate::Open; stages],
+            unused_stdout: None,
             plan: Arc::new(plan),
         };
         run.open_standard(ends)?;

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::poller::Token;
 use super::ready::Probing;
+use super::reload::Gate;
 use super::start::STDERR;
 use super::worker::{Exchange, Log, Tap};
 use super::{RunLoop, Target};
@@ -43,7 +44,12 @@ impl RunLoop {
             // It stays readable, and comes back on the list when there is room.
             return;
         }
+        if self.has_kept_enough(stage, rank) {
+            return;
+        }
         self.has_moved = true;
+        let Some(io) = self.workers[stage][rank].as_mut() else { return };
+        let Some(tap) = io.taps[port].as_mut() else { return };
         let cut = match tap.cutter.read(tap.fd.as_fd(), &self.buffers) {
             Ok(Ok(cut)) => cut,
             Ok(Err(oversize)) => return self.too_long(stage, rank, port, &oversize),
@@ -79,7 +85,7 @@ impl RunLoop {
     }
 
     /// Records have come from a worker's port.
-    fn came(&mut self, stage: usize, rank: usize, port: usize, block: Block) {
+    pub(super) fn came(&mut self, stage: usize, rank: usize, port: usize, block: Block) {
         if block.data.is_empty() || self.abandoned[stage] && self.mode(stage) != Mode::Stream {
             return;
         }
@@ -87,6 +93,15 @@ impl RunLoop {
         // What follows a breach on its way is nobody's record.
         let Some(tap) = io.taps[port].as_ref().filter(|_| !io.has_breached) else { return };
         let (framing, is_json) = (tap.cutter.framing(), tap.is_json);
+        if self.gates[stage] != Gate::Open {
+            let is_looked_at = matches!(io.probe, Some(Probing::Log { .. }));
+            let data = block.data.clone();
+            io.kept.push((port, block));
+            if is_looked_at {
+                self.look_at_line(stage, rank, &data);
+            }
+            return;
+        }
         let is_log = self.plan.stages[stage].outputs[port].name == STDERR;
         if !io.may_work() && !is_log {
             return self.breached(stage, rank, &Breach("it wrote before it was told to go".to_owned()));
@@ -195,7 +210,7 @@ impl RunLoop {
             None => state.is_slot_done(rank),
         };
         if is_final && (0..self.workers[stage].len()).all(has_closed) {
-            self.broker.end_producer(self.broker.output(stage, port));
+            self.broker.end_output(stage, port);
         }
     }
 

@@ -24,7 +24,7 @@ use crate::event::EventKind;
 use crate::ipc::Broken;
 use crate::model::{Body, Signal, StartMethod};
 use crate::process::{Notification, StartRequest};
-use crate::runtime::supervisor::{Input, Worker};
+use crate::runtime::supervisor::{Input, Phase, Worker};
 use crate::sys::message::Received;
 use crate::sys::{descriptor, message};
 
@@ -40,8 +40,8 @@ const TASK: i32 = 4;
 enum Serves {
     /// `fork`: those of this stage, whose function it has imported.
     Stage(usize),
-    /// `forkserver`: all of the pipeline that run on this interpreter.
-    Interpreter(Vec<u8>),
+    /// `forkserver`: all of the pipeline that run on this interpreter, until a reload brings others.
+    Interpreter(Vec<u8>, u32),
 }
 
 /// One server.
@@ -70,6 +70,8 @@ pub(super) struct ForkServer {
 pub(super) struct Servers {
     by_number: HashMap<u32, ForkServer>,
     next: u32,
+    /// Reloads so far: what a server has imported may be old.
+    reloads: u32,
 }
 
 /// What a server says.
@@ -111,7 +113,9 @@ impl RunLoop {
     ) -> Result<(), Refusal> {
         let serves = match self.plan.stages[worker.stage].stage.start_method {
             StartMethod::Fork => Serves::Stage(worker.stage),
-            StartMethod::Spawn | StartMethod::Forkserver => Serves::Interpreter(request.program.clone()),
+            StartMethod::Spawn | StartMethod::Forkserver => {
+                Serves::Interpreter(request.program.clone(), self.servers.reloads)
+            }
         };
         let found = self.servers.by_number.iter().find(|(_, server)| server.serves == serves);
         let number = match found {
@@ -164,7 +168,7 @@ impl RunLoop {
         self.ids.insert(id, Owner::Server(number));
         let name = match serves {
             Serves::Stage(stage) => self.plan.stages[stage].stage.name.clone(),
-            Serves::Interpreter(_) => "forkserver".to_owned(),
+            Serves::Interpreter(..) => "forkserver".to_owned(),
         };
         let server = ForkServer {
             serves,
@@ -183,14 +187,42 @@ impl RunLoop {
         Ok(number)
     }
 
+    /// Stages that have not come to their end: what a reload has taken away is not imported any more.
+    fn stages_there(&self) -> impl Iterator<Item = &crate::graph::StagePlan> {
+        let is_there = |stage: usize| match self.supervisor.stages_len() > stage {
+            true => !matches!(self.supervisor.stage(stage).phase, Phase::Over(_)),
+            false => true,
+        };
+        self.plan.stages.iter().enumerate().filter(move |&(stage, _)| is_there(stage)).map(|(_, plan)| plan)
+    }
+
+    /// What servers have imported may be old: those that come from now on are forked from others.
+    pub(super) fn renew_fork_servers(&mut self) {
+        self.servers.reloads += 1;
+        let (supervisor, reloads) = (&self.supervisor, self.servers.reloads);
+        let is_old = |server: &ForkServer| match &server.serves {
+            Serves::Stage(stage) => matches!(supervisor.stage(*stage).phase, Phase::Over(_)),
+            Serves::Interpreter(_, of) => *of != reloads,
+        };
+        let is_idle = |server: &ForkServer| server.waiting.is_empty() && server.asked.is_empty();
+        let servers = self.servers.by_number.iter();
+        let old: Vec<u32> = servers
+            .filter(|(_, server)| is_old(server) && is_idle(server))
+            .map(|(&number, _)| number)
+            .collect();
+        for number in old {
+            self.kill_server(number);
+        }
+    }
+
     /// What a server imports: for one stage its function as well, for all of them what any wants to be there.
     fn server_task(&self, worker: Worker, serves: &Serves) -> serde_json::Value {
         let declared = &self.plan.stages[worker.stage].stage;
         let (target, preload) = match serves {
             Serves::Stage(_) => (Some(target_of(&declared.body)), declared.preload.clone()),
-            Serves::Interpreter(_) => {
+            Serves::Interpreter(..) => {
                 let mut modules: Vec<String> = Vec::new();
-                for stage in &self.plan.stages {
+                for stage in self.stages_there() {
                     if stage.stage.start_method == StartMethod::Forkserver {
                         modules.extend(stage.stage.preload.iter().cloned());
                     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::feed::TakenBack;
 use super::read::bad_end;
+use super::reload::Gate;
 use super::worker::{Exchange, WorkerIo};
 use crate::event::EventKind;
 use crate::graph::Plan;
@@ -84,7 +85,7 @@ impl RunLoop {
             if changes.consumers.is_empty() && changes.producers.is_empty() && changes.unwanted.is_empty() {
                 self.watch_started();
                 self.look_at_successors();
-                if self.inputs.is_empty() {
+                if !self.advance_reload() && self.inputs.is_empty() {
                     return;
                 }
             }
@@ -100,7 +101,11 @@ impl RunLoop {
         }
     }
 
-    fn step(&mut self, input: Input) {
+    pub(super) fn step(&mut self, input: Input) {
+        let demand = match input {
+            Input::Demand { stage, rank } => Some((stage, rank)),
+            _ => None,
+        };
         let view =
             Records { broker: &self.broker, workers: &self.workers, tails: &self.tails, plan: &self.plan };
         let started = match input {
@@ -111,6 +116,12 @@ impl RunLoop {
         let now = if input == Input::Tick { self.heard_at } else { now };
         for action in self.supervisor.step(input, now, &view) {
             self.act(action, real);
+        }
+        // Its pool may have become narrower meanwhile, or another takes over.
+        if let Some((stage, rank)) = demand
+            && self.supervisor.stage(stage).slots[rank].generation().is_none()
+        {
+            self.broker.give_back(stage, rank);
         }
         if let Some(worker) = started {
             self.worker_runs(worker);
@@ -143,6 +154,7 @@ impl RunLoop {
                 self.shared_stage_ended();
             }
             Action::LetFlow => self.let_flow(),
+            Action::NotUp { stage, failure } => self.not_up(stage, *failure),
             Action::Steered { ticket, missing } => self.steered(ticket, &missing),
             // Told with the time that deadlines were reckoned from, however long this thread was kept from it.
             Action::Emit(kind) => self.tell_at(real, kind),
@@ -249,6 +261,10 @@ impl RunLoop {
             let back = feed.take_back(|queue| broker.framing(queue));
             self.take_back(worker, back, &mut io.exchange);
         }
+        let kept = std::mem::take(&mut io.kept);
+        if self.gates[worker.stage] != Gate::Open {
+            self.keep_early(worker.stage, kept);
+        }
         match std::mem::replace(&mut io.exchange, Exchange::none()) {
             Exchange::Stream { fed, last, .. } => {
                 let ended_well = self.plan.stages[worker.stage].stage.success_exit.contains(&exit);
@@ -256,7 +272,7 @@ impl RunLoop {
                 // One that is none though its worker ended well has failed the stage: see `View::bad_end`.
                 for (port, block) in last.into_iter().filter(|_| ended_well) {
                     if bad_end(self.plan.stages[worker.stage].outputs[port].format, &block).is_none() {
-                        self.broker.publish(self.broker.output(worker.stage, port), block);
+                        self.publish_or_keep(worker.stage, port, block);
                     }
                 }
                 let was_cut_off = asked.is_some_and(|asked| asked != Asked::Unwanted);
@@ -276,6 +292,13 @@ impl RunLoop {
         self.drop_io(io);
         self.segments_left(worker);
         self.inputs_after_end(worker);
+    }
+
+    fn publish_or_keep(&mut self, stage: usize, port: usize, block: Block) {
+        match self.gates[stage] {
+            Gate::Open => self.broker.publish(self.broker.output(stage, port), block),
+            Gate::Closed | Gate::Behind(_) => self.keep_early(stage, vec![(port, block)]),
+        }
     }
 
     /// Records that an ended `stream` worker did not read are anybody's again.
@@ -325,14 +348,15 @@ impl RunLoop {
         let reason = match self.supervisor.stage(stage).phase {
             Phase::Over(Outcome::Failed) => Reason::ConsumerFailed,
             Phase::Over(Outcome::Stopped) => Reason::Stopped,
+            Phase::Over(Outcome::Replaced) => Reason::EdgeRemoved,
             _ => Reason::ConsumerEnded,
         };
         self.abandoned[stage] = true;
         self.broker.close_input(stage, reason);
         for port in 0..self.plan.stages[stage].outputs.len() {
-            let producer = self.broker.output(stage, port);
-            self.broker.end_producer(producer);
+            self.broker.end_output(stage, port);
         }
+        self.release_behind(stage);
         let plan = &self.plan;
         self.pipes.retain(|&(pipe, _), ends| {
             let pipe = &plan.pipes[pipe];
@@ -350,6 +374,7 @@ impl RunLoop {
 
     pub(super) fn pump(&mut self, consumer: Consumer) {
         match consumer {
+            Consumer::Port { stage, .. } if self.gates[stage] != Gate::Open => {}
             Consumer::Stdout => self.pump_stdout(),
             Consumer::Port { stage, .. } if self.is_leased_port(consumer) => self.pump_leases(stage),
             Consumer::Port { stage, port } => self.pump_stream(stage, port),
@@ -361,7 +386,13 @@ impl RunLoop {
         if Some(producer) == self.broker.stdin() {
             return self.resume_stdin();
         }
-        let Some((stage, port)) = self.port_of(producer) else { return };
+        for (stage, port) in self.ports_of(producer) {
+            self.resume_port(stage, port);
+        }
+        self.start_some();
+    }
+
+    fn resume_port(&mut self, stage: usize, port: usize) {
         for worker in self.workers[stage].iter().flatten() {
             if let Some(tap) = worker.taps.get(port).and_then(Option::as_ref)
                 && tap.is_readable
@@ -377,14 +408,13 @@ impl RunLoop {
         if self.plan.stages[stage].stage.is_leased() {
             self.pump_leases(stage);
         }
-        self.start_some();
     }
 
-    pub(super) fn port_of(&self, producer: ProducerId) -> Option<(usize, usize)> {
-        self.plan.stages.iter().enumerate().find_map(|(stage, plan)| {
-            let port = (0..plan.outputs.len()).find(|&port| self.broker.output(stage, port) == producer)?;
-            Some((stage, port))
-        })
+    /// The ports that a producer is: those of the old form of a stage and of the new one, under a reload.
+    pub(super) fn ports_of(&self, producer: ProducerId) -> Vec<(usize, usize)> {
+        let stages = self.plan.stages.iter().enumerate();
+        let ports = stages.flat_map(|(stage, plan)| (0..plan.outputs.len()).map(move |port| (stage, port)));
+        ports.filter(|&(stage, port)| self.broker.output(stage, port) == producer).collect()
     }
 
     /// Closes what nobody wants, so that whoever writes it meets SIGPIPE, as in a shell pipe.
@@ -392,7 +422,12 @@ impl RunLoop {
         if Some(producer) == self.broker.stdin() {
             return self.close_stdin();
         }
-        let Some((stage, port)) = self.port_of(producer) else { return };
+        for (stage, port) in self.ports_of(producer) {
+            self.close_unwanted_port(stage, port);
+        }
+    }
+
+    fn close_unwanted_port(&mut self, stage: usize, port: usize) {
         for rank in 0..self.workers[stage].len() {
             self.close_tap(stage, rank, port);
         }

@@ -428,9 +428,9 @@ impl RunLoop {
     fn may_come(&self, stage: usize, rank: usize) -> bool {
         let state = self.supervisor.stage(stage);
         match state.phase {
-            Phase::Waiting | Phase::Restarting => true,
+            Phase::Waiting | Phase::Restarting | Phase::Preparing | Phase::StandingBy => true,
             Phase::Running => !state.is_slot_done(rank),
-            Phase::Ending(_) => state.process(rank).is_some(),
+            Phase::Ending(_) | Phase::Leaving | Phase::Fallen => state.process(rank).is_some(),
             Phase::Over(_) => false,
         }
     }

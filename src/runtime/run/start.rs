@@ -160,6 +160,7 @@ impl RunLoop {
             idleness: Idleness::Busy,
             probe,
             given: 0,
+            kept: Vec::new(),
         };
         let opened = self
             .open_inputs(worker, &recipe, &mut io, &mut ends)

@@ -114,6 +114,13 @@ impl Drop for InsideSink {
 /// Bytes handed to standard output at once.
 const SHARE_BYTES: usize = 1 << 20;
 
+impl Stdout {
+    /// Whether it lies in the program.
+    pub(super) fn is_inside(&self) -> bool {
+        matches!(self, Self::Inside { .. })
+    }
+}
+
 impl RunLoop {
     /// Opens the ways to the standard streams that the pipeline uses. Nothing is read yet.
     pub(super) fn open_standard(&mut self, ends: Ends) -> io::Result<()> {
@@ -131,17 +138,37 @@ impl RunLoop {
             };
             self.stdin = Some(Stdin { source, token, framing, is_readable: false });
         }
-        if self.broker.has_stdout() {
-            let token = self.tokens.add(Target::Stdout);
-            self.stdout = Some(match ends.stdout {
-                OutEnd::Descriptor(fd) => self.open_feed(&fd, token)?,
-                OutEnd::Inside(outlet) => {
-                    self.poller.watch(outlet.news(), token, false)?;
-                    Stdout::Inside { sink: InsideSink(outlet), token }
-                }
-            });
+        match self.broker.has_stdout() {
+            true => self.open_stdout(ends.stdout)?,
+            false => self.unused_stdout = Some(ends.stdout),
         }
         Ok(())
+    }
+
+    fn open_stdout(&mut self, end: OutEnd) -> io::Result<()> {
+        let token = self.tokens.add(Target::Stdout);
+        self.stdout = Some(match end {
+            OutEnd::Descriptor(fd) => self.open_feed(&fd, token)?,
+            OutEnd::Inside(outlet) => {
+                self.poller.watch(outlet.news(), token, false)?;
+                Stdout::Inside { sink: InsideSink(outlet), token }
+            }
+        });
+        Ok(())
+    }
+
+    /// A reload may lead the first records to standard output, or lead some there when nobody reads it any more.
+    pub(super) fn open_late_stdout(&mut self) {
+        if self.stdout.is_some() || !self.broker.has_stdout() {
+            return;
+        }
+        let opened = self.unused_stdout.take().map(|end| self.open_stdout(end));
+        if let Some(Err(error)) = opened {
+            self.notice(format!("cannot write standard output: {error}"));
+        }
+        if self.stdout.is_none() {
+            self.broker.close_consumer(Consumer::Stdout, Reason::ConsumerEnded);
+        }
     }
 
     fn open_source(&mut self, fd: &OwnedFd, framing: Framing, token: Token) -> io::Result<Source> {
@@ -195,7 +222,7 @@ impl RunLoop {
     pub(super) fn read_stdin(&mut self) {
         let Some(producer) = self.broker.stdin() else { return };
         let Some(stdin) = self.stdin.as_mut() else { return };
-        if self.broker.is_blocked(producer) {
+        if self.broker.is_blocked(producer) || self.broker.leads_nowhere(producer) {
             return;
         }
         let read = match &mut stdin.source {

@@ -66,9 +66,10 @@ impl RunLoop {
     }
 
     /// Gives a stage another pool. Its queues, its workers and what they hold stay.
-    fn resize(&mut self, stage: usize, pool: Pool, ticket: u64) {
+    pub(super) fn resize(&mut self, stage: usize, pool: Pool, ticket: u64) {
         let before = self.plan.stages[stage].stage.pool;
         Arc::make_mut(&mut self.plan).stages[stage].stage.pool = pool;
+        self.reloads.resized(stage, pool);
         let width = self.workers[stage].len().max(pool.max);
         self.workers[stage].resize_with(width, || None);
         self.successors[stage].resize_with(width, || None);
@@ -126,17 +127,22 @@ impl RunLoop {
 
     /// The stage of this name, which has not come to its end.
     fn running_stage(&self, name: &str, what: &'static str) -> Result<usize, SteerError> {
-        if self.asked_to_end.is_some() || self.supervisor.is_ending() {
+        if self.is_about_to_end() {
             return Err(SteerError::RunEnded);
         }
-        let Some(stage) = self.plan.stage_position(name) else {
-            let names = self.plan.stages.iter().map(|stage| stage.stage.name.as_str());
+        let Some(stage) = self.reloads.stage(name) else {
+            let names = self.reloads.plan().stages.iter().map(|stage| stage.stage.name.as_str());
             let nearest = nearest(name, names).map(str::to_owned);
             return Err(SteerError::Unknown { what, name: name.to_owned(), nearest });
         };
         match self.supervisor.stage(stage).phase {
             Phase::Waiting | Phase::Running | Phase::Restarting => Ok(stage),
-            Phase::Ending(_) | Phase::Over(_) => Err(SteerError::StageEnded(name.to_owned())),
+            Phase::Preparing
+            | Phase::StandingBy
+            | Phase::Leaving
+            | Phase::Fallen
+            | Phase::Ending(_)
+            | Phase::Over(_) => Err(SteerError::StageEnded(name.to_owned())),
         }
     }
 
@@ -147,7 +153,7 @@ impl RunLoop {
         let (_, waiting) = self.steering.waiting.swap_remove(at);
         let name = |&(stage, rank): &(usize, usize)| self.plan.stages[stage].stage.worker_name(rank);
         let names: Vec<String> = missing.iter().map(name).map(|name| format!("`{name}`")).collect();
-        let error = (!names.is_empty()).then_some(SteerError::NotUp(names));
+        let error = (!names.is_empty()).then_some(SteerError::Missing(names));
         // Nobody may wait any more.
         match waiting {
             Waiting::Scale(answer) => drop(answer.send(error.map_or(Ok(()), Err))),

@@ -57,10 +57,11 @@ impl RunLoop {
     /// Lets somebody look at the records of a queue.
     pub(super) fn tap(&mut self, edge: &str, samples: Sender<Sample>) -> Result<(), TapError> {
         let wanted = edge.split_whitespace().collect::<Vec<_>>().join(" ");
-        let Some(queue) = self.plan.queues.iter().position(|queue| queue.name == wanted) else {
-            return Err(match self.plan.pipes.iter().any(|pipe| pipe.name == wanted) {
+        let Some(queue) = self.reloads.queue(&wanted) else {
+            let plan = self.reloads.plan();
+            return Err(match plan.pipes.iter().any(|pipe| pipe.name == wanted) {
                 true => TapError::Pipe,
-                false => TapError::Unknown(self.plan.queues.iter().map(|queue| queue.name.clone()).collect()),
+                false => TapError::Unknown(plan.queues.iter().map(|queue| queue.name.clone()).collect()),
             });
         };
         self.taps.taps.push(Tap { queue, samples, not_shown: 0 });

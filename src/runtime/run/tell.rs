@@ -7,7 +7,7 @@ use crossbeam_channel::Sender;
 use super::{RunLoop, look};
 use crate::event::{Event, EventKind, WorkerId};
 use crate::process::Holder;
-use crate::report::{Outcome as RunOutcome, Report, StageReport};
+use crate::report::{EdgeReport, Outcome as RunOutcome, Report, StageReport};
 use crate::runtime::supervisor::{Outcome, Phase, Worker};
 
 impl RunLoop {
@@ -40,8 +40,18 @@ impl RunLoop {
     }
 
     pub(super) fn report(&mut self) -> Report {
-        let edges = self.broker.close_books();
-        let stages = (0..self.plan.stages.len()).map(|stage| self.stage_report(stage)).collect();
+        let books = self.broker.close_books();
+        let in_effect = |queue: &usize| self.reloads.is_queue_live(*queue);
+        let (now, before): (Vec<_>, Vec<_>) = (0..books.len()).partition(in_effect);
+        let mut edges: Vec<EdgeReport> = Vec::new();
+        for queue in now.into_iter().chain(before) {
+            let books = books[queue].clone();
+            match edges.iter_mut().find(|edge| edge.edge == books.edge) {
+                Some(edge) => edge.join(books),
+                None => edges.push(books),
+            }
+        }
+        let stages = self.stage_reports();
         let failures = self.supervisor.failures().to_vec();
         let outcome = match (failures.is_empty(), self.supervisor.level()) {
             (false, _) => RunOutcome::Failed { failures },
@@ -57,6 +67,23 @@ impl RunLoop {
             edges,
             shared: self.shared_report(),
         }
+    }
+
+    /// Those in effect first, each with what it was before reloads; then those that a reload has removed.
+    fn stage_reports(&self) -> Vec<StageReport> {
+        let in_effect = self.reloads.stages();
+        let mut reports: Vec<StageReport> = in_effect.iter().map(|&stage| self.stage_report(stage)).collect();
+        for stage in (0..self.plan.stages.len()).filter(|stage| !in_effect.contains(stage)) {
+            let mut report = self.stage_report(stage);
+            match reports.iter_mut().find(|other| other.stage == report.stage) {
+                Some(other) => other.join(report),
+                None => {
+                    "removed".clone_into(&mut report.state);
+                    reports.push(report);
+                }
+            }
+        }
+        reports
     }
 
     fn stage_report(&self, stage: usize) -> StageReport {

@@ -72,8 +72,15 @@ impl RunLoop {
                     Outcome::Finished => "nobody wants what it makes",
                     Outcome::Failed => "it has failed",
                     Outcome::Stopped => "it was stopped",
+                    Outcome::Replaced => "it was replaced or removed",
                 };
                 lines.push(format!("stage `{name}` is ending ({why}): {}", self.explain_workers(stage)));
+            }
+            Phase::Preparing => {
+                lines.push(format!("the new `{name}` comes up: {}", self.explain_workers(stage)));
+            }
+            Phase::StandingBy | Phase::Leaving | Phase::Fallen => {
+                lines.push(format!("the old `{name}` finishes: {}", self.explain_workers(stage)));
             }
             Phase::Over(_) => {}
         }

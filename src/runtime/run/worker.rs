@@ -165,6 +165,8 @@ pub(super) struct WorkerIo {
     pub(super) probe: Option<Probing>,
     /// Records that it was leased in all.
     pub(super) given: u64,
+    /// What it has written by its output ports while its stage is not in effect.
+    pub(super) kept: Vec<(usize, Block)>,
 }
 
 impl WorkerIo {

@@ -74,6 +74,10 @@ impl Supervisor {
                     let worker = Worker { stage, rank, generation: process.generation };
                     self.actions.push(Action::CloseInput(worker));
                 }
+                Slot::Finishing { process, asked: Asked::Leave, .. } => {
+                    let worker = Worker { stage, rank, generation: process.generation };
+                    self.actions.push(Action::CloseInput(worker));
+                }
                 // Nothing is left for it to do.
                 Slot::BackingOff { .. } => self.stages[stage].slots[rank] = Slot::Done,
                 _ => {}
@@ -90,10 +94,10 @@ impl Supervisor {
                 self.actions.push(Action::AbandonInput { stage, has_failed: false });
                 return;
             }
-            Phase::Running | Phase::Restarting => {
+            Phase::Running | Phase::Restarting | Phase::StandingBy => {
                 self.stages[stage].phase = Phase::Ending(Outcome::Finished);
             }
-            Phase::Ending(_) | Phase::Over(_) => return,
+            Phase::Preparing | Phase::Leaving | Phase::Fallen | Phase::Ending(_) | Phase::Over(_) => return,
         }
         self.actions.push(Action::AbandonInput { stage, has_failed: false });
         for rank in 0..self.stages[stage].slots.len() {

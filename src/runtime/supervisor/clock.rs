@@ -16,6 +16,9 @@ impl Supervisor {
                 self.stages[stage].finish_by = None;
                 self.end_stage(stage, Outcome::Finished, now);
             }
+            if self.stages[stage].leaves_by().is_some_and(|at| at <= now) {
+                self.end_stage(stage, Outcome::Replaced, now);
+            }
             if self.stages[stage].timeout_at().is_some_and(|at| at <= now) {
                 let config = &self.stages[stage].config;
                 let timeout = humantime::format_duration(config.timeout.unwrap_or_default());

@@ -64,7 +64,7 @@ impl Supervisor {
             return;
         }
         stage.slots[worker.rank] = Slot::Done;
-        if stage.phase != Phase::Running {
+        if !stage.is_active() {
             return;
         }
         if asked == Some(Asked::Replace) {
@@ -132,7 +132,9 @@ impl Supervisor {
     }
 
     pub(super) fn fail(&mut self, stage: usize, failure: Failure, now: Instant) {
-        if matches!(self.stages[stage].phase, Phase::Ending(_) | Phase::Over(_)) {
+        if matches!(self.stages[stage].phase, Phase::Ending(_) | Phase::Over(_) | Phase::Fallen)
+            || self.falls(stage, &failure, now)
+        {
             return;
         }
         let Failure { worker, exit, reason, stderr, .. } = failure.clone();
@@ -156,7 +158,13 @@ impl Supervisor {
                 self.stages[stage].phase = Phase::Ending(outcome);
             }
             Phase::Ending(_) => {}
-            Phase::Waiting | Phase::Running | Phase::Restarting => {
+            Phase::Waiting
+            | Phase::Running
+            | Phase::Restarting
+            | Phase::Preparing
+            | Phase::StandingBy
+            | Phase::Leaving
+            | Phase::Fallen => {
                 self.stages[stage].phase = Phase::Ending(outcome);
             }
         }

@@ -12,6 +12,7 @@
 mod ask;
 mod clock;
 mod end;
+mod reload;
 mod restarts;
 mod scope;
 mod slot;
@@ -26,10 +27,12 @@ mod tests;
 use std::time::{Duration, Instant};
 
 pub(crate) use end::describe_end;
+pub(crate) use reload::Commit;
 use restarts::Restarts;
 pub(crate) use slot::Asked;
 use slot::{Process, Slot};
-use stage::{Config, Stage};
+pub(crate) use stage::Config;
+use stage::Stage;
 pub(crate) use stage::{Outcome, Phase};
 
 use crate::event::EventKind;
@@ -170,6 +173,19 @@ pub(crate) enum Input {
         ticket: u64,
         workers: Vec<(usize, usize)>,
     },
+    /// New stages, at the end of all, are to come up: what they are, and whether only one of them and the one before may
+    /// be there at a time.
+    Prepare(Vec<(Config, bool)>),
+    /// These finish and wait.
+    StandBy(Vec<usize>),
+    /// New stages that waited for that come up.
+    BeginPrepared(Vec<usize>),
+    /// New stages are not to be.
+    Withdraw(Vec<usize>),
+    /// Stages that have fallen have nobody who takes their place.
+    GiveUpFallen,
+    /// What was prepared takes effect.
+    Commit(Box<Commit>),
     /// The run is to be ended.
     Stop(Level),
     /// The launcher is gone, and the kernel has killed all workers.
@@ -213,6 +229,11 @@ pub(crate) enum Action {
     /// No process of this stage is there, and none will come.
     StageEnded {
         stage: usize,
+    },
+    /// A stage that a reload has brought has failed, before it was in effect or soon after.
+    NotUp {
+        stage: usize,
+        failure: Box<Failure>,
     },
     /// What was asked for has come about, but for these workers, by stage and rank, which have ended instead.
     Steered {
@@ -305,6 +326,10 @@ impl Supervisor {
         self.is_failing
     }
 
+    pub(crate) fn stages_len(&self) -> usize {
+        self.stages.len()
+    }
+
     pub(crate) fn stage(&self, stage: usize) -> &Stage {
         &self.stages[stage]
     }
@@ -312,7 +337,8 @@ impl Supervisor {
     /// The next time at which [`Input::Tick`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let slots = self.stages.iter().flat_map(|stage| stage.slots.iter().filter_map(Slot::deadline));
-        let stages = self.stages.iter().flat_map(|stage| [stage.timeout_at(), stage.finish_by]);
+        let stages =
+            self.stages.iter().flat_map(|stage| [stage.timeout_at(), stage.finish_by, stage.leaves_by()]);
         slots.chain(stages.flatten()).chain(self.groups_due()).min()
     }
 
@@ -385,6 +411,12 @@ impl Supervisor {
             }
             Input::Resize { ticket, stage, pool } => self.resize(ticket, stage, pool, now),
             Input::Restart { ticket, workers } => self.restart_rolling(ticket, workers),
+            Input::Prepare(stages) => self.prepare(stages),
+            Input::StandBy(stages) => self.stand_by(&stages, now),
+            Input::BeginPrepared(stages) => self.begin_prepared(&stages),
+            Input::Withdraw(stages) => self.withdraw(&stages, now),
+            Input::GiveUpFallen => self.give_up_fallen(now),
+            Input::Commit(commit) => self.commit(*commit, now),
             Input::Stop(level) => self.stop(level, now),
             Input::LauncherLost => self.launcher_lost(),
             Input::Tick => self.tick(now, view),

@@ -12,6 +12,13 @@ pub(super) struct Group {
     at: Instant,
 }
 
+impl Group {
+    /// One stage, which starts again as soon as it has come to rest.
+    pub(super) fn of(stage: usize, at: Instant) -> Self {
+        Self { stages: vec![stage], at }
+    }
+}
+
 impl Supervisor {
     /// Ends the workers of these stages, as a restart and no failure, to start them together. A stage that has
     /// ended, or has not begun, is left as it is; stages that are restarting already make one group with these.

@@ -15,6 +15,8 @@ pub(crate) enum Asked {
     Replace,
     /// It is restarted together with one that died.
     Restart,
+    /// Another form of its stage takes over.
+    Leave,
     /// Nobody wants what it makes.
     Unwanted,
     /// It held one record too long, or broke the exchange. The record is to blame, or the worker: the exit is not
@@ -30,6 +32,7 @@ impl Asked {
             Self::Retire => "it is not needed any more",
             Self::Replace => "it has had as many records as it should, and another takes its place",
             Self::Restart => "it is restarted together with another",
+            Self::Leave => "another form of its stage takes over",
             Self::Unwanted => "nobody wants what it makes",
             Self::Fault => "it held a record too long, or broke the exchange",
         }

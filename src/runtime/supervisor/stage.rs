@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::reload::Begins;
 use super::slot::{Process, Slot};
 use super::{Restarts, Worker};
 use crate::event::WorkerId;
 use crate::graph::{Plan, StagePlan};
 use crate::model::{Body, DependencyState, Exit, Mode, OnFailure, Pool, Restart, StopPolicy, Usage};
+use crate::report::Failure;
 
 /// What came of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub(crate) enum Outcome {
     Finished,
     Failed,
     Stopped,
+    /// Another form of it has taken over, or it was removed or never in effect.
+    Replaced,
 }
 
 /// Where a stage is in its life.
@@ -25,13 +29,21 @@ pub(crate) enum Phase {
     Running,
     /// Its workers are ended, to be started again together with others.
     Restarting,
+    /// Its workers come up; it is not in effect yet. See `reload`.
+    Preparing,
+    /// Its workers finish, so that those of another can come up.
+    StandingBy,
+    /// It is in effect no more; its workers finish what they hold.
+    Leaving,
+    /// It was in effect for a moment, and the one before it is to come back.
+    Fallen,
     /// Nothing is started any more; its workers are waited for.
     Ending(Outcome),
     Over(Outcome),
 }
 
 /// What of a stage's declaration the supervisor needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
     pub(crate) name: String,
     pub(crate) mode: Mode,
@@ -81,6 +93,13 @@ impl Config {
         }
     }
 
+    /// The same in a run that knows the stages of its plan by these positions.
+    pub(crate) fn remapped(mut self, stages: &[usize]) -> Self {
+        self.depends_on.iter_mut().for_each(|(stage, _)| *stage = stages[*stage]);
+        self.downstream.iter_mut().for_each(|stage| *stage = stages[*stage]);
+        self
+    }
+
     /// Whether it begins before the stages that run commands, so that its functions are found before records flow.
     pub(crate) fn is_first(&self) -> bool {
         self.is_function && self.depends_on.is_empty()
@@ -127,6 +146,14 @@ pub(crate) struct Stage {
     pub(crate) loaded: Vec<bool>,
     /// A daemon: when it must have worked off what it was given.
     pub(crate) finish_by: Option<Instant>,
+    /// When its workers are started, of a stage that is being prepared.
+    pub(crate) begins: Begins,
+    /// A failure before this takes it back.
+    pub(crate) trial_until: Option<Instant>,
+    /// Why it has fallen.
+    pub(crate) fallen: Option<Box<Failure>>,
+    /// Of one that leaves: when its workers are asked by a signal.
+    pub(crate) leave_by: Option<Instant>,
     pub(crate) began_at: Option<Instant>,
     pub(crate) ended_at: Option<Instant>,
     /// Nobody wanted what it made, and its workers did not end by that: they were sent their stop signal. Those who
@@ -159,6 +186,10 @@ impl Stage {
             ready: vec![false; width],
             loaded: vec![false; width],
             finish_by: None,
+            begins: Begins::Now,
+            trial_until: None,
+            fallen: None,
+            leave_by: None,
             began_at: None,
             ended_at: None,
             was_made_to_end: false,
@@ -220,7 +251,7 @@ impl Stage {
 
     /// Whether a process may be started in this slot for a record: not while the launcher may start one by itself.
     pub(crate) fn is_free(&self, rank: usize) -> bool {
-        self.phase == Phase::Running
+        matches!(self.phase, Phase::Running | Phase::Leaving)
             && self.slots[rank] == Slot::Vacant
             && !self.successors[rank]
             && rank < self.config.pool.max
@@ -300,8 +331,24 @@ impl Stage {
     pub(crate) fn timeout_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::Running | Phase::Restarting => Some(self.began_at? + self.config.timeout?),
-            Phase::Waiting | Phase::Ending(_) | Phase::Over(_) => None,
+            Phase::Waiting
+            | Phase::Preparing
+            | Phase::StandingBy
+            | Phase::Leaving
+            | Phase::Fallen
+            | Phase::Ending(_)
+            | Phase::Over(_) => None,
         }
+    }
+
+    /// When those of its workers that have not finished what they hold are asked to end.
+    pub(crate) fn leaves_by(&self) -> Option<Instant> {
+        self.leave_by.filter(|_| self.phase == Phase::Leaving)
+    }
+
+    /// Whether workers are started in it, and started again.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Preparing)
     }
 
     /// Whether no process is here and none will come by itself.

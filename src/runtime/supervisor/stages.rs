@@ -33,6 +33,15 @@ impl Supervisor {
             }
             // With its group.
             Phase::Restarting => false,
+            // By whoever reloads.
+            Phase::Preparing | Phase::StandingBy | Phase::Fallen => false,
+            Phase::Leaving => {
+                let has_left = self.stages[stage].is_at_rest() && self.stages[stage].work_done;
+                if has_left {
+                    self.over(stage, Outcome::Replaced);
+                }
+                has_left
+            }
             Phase::Ending(outcome) => {
                 let is_done = self.stages[stage].is_at_rest();
                 if is_done {
@@ -92,7 +101,8 @@ impl Supervisor {
         for &(other, state) in &self.stages[stage].config.depends_on.clone() {
             let dependency = &self.stages[other];
             match (dependency.phase, state) {
-                (Phase::Over(Outcome::Finished), _) => {}
+                // One that was removed leaves nobody waiting for it.
+                (Phase::Over(Outcome::Finished | Outcome::Replaced), _) => {}
                 (Phase::Over(Outcome::Failed) | Phase::Ending(Outcome::Failed), _) => {
                     let name = dependency.config.name.clone();
                     let reason = format!("the stage `{name}` that it depends on has failed");

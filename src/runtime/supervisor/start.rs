@@ -66,7 +66,7 @@ impl Supervisor {
         let config = &self.stages[worker.stage].config;
         let (id, name) = (config.id(worker), config.worker_name(worker.rank));
         self.emit(EventKind::WorkerStartFailed { worker: id, error: error.clone() });
-        if asked.is_some() || self.stages[worker.stage].phase != Phase::Running {
+        if asked.is_some() || !self.stages[worker.stage].is_active() {
             return;
         }
         let reason = format!("cannot start worker `{name}`: {error}");
@@ -141,7 +141,9 @@ impl Supervisor {
             Ok(backoff) => {
                 stage.restart_count += 1;
                 let id = stage.config.id(worker);
+                let is_alone = stage.phase == Phase::Preparing;
                 let group = match policy.scope {
+                    _ if is_alone => Vec::new(),
                     RestartScope::Worker => Vec::new(),
                     RestartScope::Stage => vec![worker.stage],
                     RestartScope::Downstream => stage.config.downstream.clone(),

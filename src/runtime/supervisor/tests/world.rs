@@ -218,7 +218,8 @@ impl World {
                 let at = self.tickets.iter().position(|&asked| asked == ticket);
                 self.tickets.remove(at.expect("what was asked for is answered, and once"));
             }
-            Action::AbandonInput { .. }
+            Action::NotUp { .. }
+            | Action::AbandonInput { .. }
             | Action::CloseSources
             | Action::StageEnded { .. }
             | Action::Wake { .. }

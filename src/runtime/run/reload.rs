@@ -1,0 +1,497 @@
+//! A run that becomes another pipeline: what is new comes up, takes over, and what is old leaves.
+//!
+//! | step | what happens |
+//! |---|---|
+//! | compare | by name, with the plan in effect: a pure value ([`crate::change`]) |
+//! | prepare | new stages get positions at the end of all, and their workers start; they are given nothing, and what they write is kept |
+//! | stand by | of `exclusive` stages: the old workers finish, then the new ones start |
+//! | commit | all at once: queues have other ends, new workers work, old ones finish what they hold |
+//! | withdraw | instead, if a worker does not come up: what is new ends, what stood by starts again |
+//!
+//! A reload that comes while another is being prepared takes its place, and whoever asked for either gets its answer. What
+//! fails in the first moment after a commit takes the whole reload back, by another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::RunLoop;
+use super::steer::Answer;
+use super::worker::StderrTail;
+use crate::change::{Change, Reloaded, SteerError};
+use crate::event::EventKind;
+use crate::graph::{Live, Merged, Plan, compare};
+use crate::ipc::Block;
+use crate::model::Mode;
+use crate::report::Failure;
+use crate::runtime::broker::{ProducerId, Reason, Takeover};
+use crate::runtime::supervisor::{Commit, Config, Input, Outcome, Phase};
+
+/// Bytes that workers which are not in effect may have written before they are not read any more.
+const MOST_KEPT: usize = 64 << 10;
+
+/// Whether a stage is given records, and what its workers write is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    /// It is not in effect yet.
+    Closed,
+    /// The stage at this position, which it replaces, comes first: so that order is kept.
+    Behind(usize),
+}
+
+/// Where a reload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Preparing,
+    /// Old workers of `exclusive` stages finish.
+    StandingBy,
+}
+
+/// A reload that has not taken effect.
+#[derive(Debug)]
+struct Reload {
+    change: Change,
+    merged: Merged,
+    touched: BTreeMap<String, String>,
+    /// Stages that had come to their end when it began.
+    ended: BTreeSet<usize>,
+    /// Old and new position of stages of which only one may be there at a time.
+    exclusive: Vec<(usize, usize)>,
+    step: Step,
+    began_at: Instant,
+    answers: Vec<Answer<Reloaded>>,
+}
+
+/// What the loop knows of reloads.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    live: Live,
+    under_way: Option<Reload>,
+    /// The plan before the last reload, and what that was.
+    before: Option<Plan>,
+    /// What was written by workers that ended before their stage was in effect, by stage.
+    early: BTreeMap<usize, Vec<(ProducerId, Block)>>,
+    /// Stages that are in effect no more and have not been told that nothing is left for them.
+    leaving: Vec<usize>,
+}
+
+impl Reloads {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            live: Live::new(plan),
+            under_way: None,
+            before: None,
+            early: BTreeMap::new(),
+            leaving: Vec::new(),
+        }
+    }
+
+    /// Positions of the stages in effect, in the order of their plan.
+    pub(super) fn stages(&self) -> &[usize] {
+        &self.live.stages
+    }
+
+    pub(super) fn is_queue_live(&self, queue: usize) -> bool {
+        self.live.queues.contains(&queue)
+    }
+
+    /// The position of the stage of this name that is in effect.
+    pub(super) fn stage(&self, name: &str) -> Option<usize> {
+        self.live.stage(name)
+    }
+
+    /// The position of the queue of this name that is in effect.
+    pub(super) fn queue(&self, name: &str) -> Option<usize> {
+        self.live.queue(name)
+    }
+
+    /// The plan in effect.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.live.plan
+    }
+
+    /// A stage in effect has another pool.
+    pub(super) fn resized(&mut self, stage: usize, pool: crate::model::Pool) {
+        if let Some(at) = self.live.stages.iter().position(|&of| of == stage) {
+            self.live.plan.stages[at].stage.pool = pool;
+        }
+    }
+}
+
+impl RunLoop {
+    // ---- asked for
+
+    /// `touched`: stages to be replaced though their text is the same, and why.
+    pub(super) fn reload(&mut self, plan: Plan, touched: BTreeMap<String, String>, answer: Answer<Reloaded>) {
+        let (mut answers, mut touched) = (vec![answer], touched);
+        if let Some(before) = self.reloads.under_way.take() {
+            // What that was to replace still has to be.
+            let stale = before.touched.clone();
+            answers.extend(self.withdraw(before));
+            for (stage, reason) in stale {
+                touched.entry(stage).or_insert(reason);
+            }
+        }
+        self.begin_reload(plan, touched, answers);
+    }
+
+    fn begin_reload(
+        &mut self,
+        plan: Plan,
+        mut touched: BTreeMap<String, String>,
+        answers: Vec<Answer<Reloaded>>,
+    ) {
+        let began_at = Instant::now();
+        for stage in self.supervisor.fallen() {
+            let name = self.plan.stages[stage].stage.name.clone();
+            touched.entry(name).or_insert_with(|| "it has failed".to_owned());
+        }
+        let change = compare(&self.reloads.live.plan, &plan, &touched);
+        let ended = self.ended_stages();
+        if let Err(error) = self.may_reload(&plan, &change, &ended) {
+            self.inputs.push_back(Input::GiveUpFallen);
+            return answer_all(answers, Err(error));
+        }
+        if change.is_nothing() {
+            self.reloads.live.plan = plan;
+            return answer_all(answers, Ok(Reloaded { change, took: began_at.elapsed() }));
+        }
+        let merged = self.reloads.live.merge(&self.plan, &plan, &change, &ended);
+        let is_exclusive = |&(old, new): &(usize, usize)| {
+            merged.prepared.stages[old].stage.exclusive || merged.prepared.stages[new].stage.exclusive
+        };
+        let exclusive: Vec<_> = merged.replaced.iter().copied().filter(is_exclusive).collect();
+        self.plan = Arc::new(merged.prepared.clone());
+        let configs = merged.added.iter().map(|&new| {
+            let at = merged.live.stages.iter().position(|&stage| stage == new).unwrap_or_default();
+            let config = Config::new(&plan.stages[at], &plan).remapped(&merged.live.stages);
+            (config, exclusive.iter().any(|&(_, of)| of == new))
+        });
+        let configs = configs.collect();
+        for &new in &merged.added {
+            let old = merged.replaced.iter().find(|(_, of)| *of == new).map(|(old, _)| *old);
+            self.add_stage(new, old);
+        }
+        self.renew_fork_servers();
+        self.tell(EventKind::Reloading { change: change.clone() });
+        self.reloads.under_way = Some(Reload {
+            change,
+            merged,
+            touched,
+            ended,
+            exclusive,
+            step: Step::Preparing,
+            began_at,
+            answers,
+        });
+        // At once: whoever goes through all stages meets these, too.
+        self.step(Input::Prepare(configs));
+    }
+
+    /// Stages in effect that have come to their end, or are about to.
+    fn ended_stages(&self) -> BTreeSet<usize> {
+        let has_ended = |&&stage: &&usize| {
+            matches!(self.supervisor.stage(stage).phase, Phase::Ending(_) | Phase::Over(_))
+        };
+        self.reloads.live.stages.iter().filter(has_ended).copied().collect()
+    }
+
+    fn may_reload(&self, plan: &Plan, change: &Change, ended: &BTreeSet<usize>) -> Result<(), SteerError> {
+        if self.is_about_to_end() {
+            return Err(SteerError::RunEnded);
+        }
+        let mut new_run = change.new_run.clone();
+        new_run.extend(self.unchangeable_streams(plan, change));
+        if !new_run.is_empty() {
+            return Err(SteerError::NewRun(new_run));
+        }
+        for &stage in ended {
+            let name = &self.plan.stages[stage].stage.name;
+            let Some(new) = plan.stages.iter().find(|stage| stage.stage.name == *name) else { continue };
+            let old = &self.plan.stages[stage];
+            let has_all = |old: &[crate::graph::PortPlan], new: &[crate::graph::PortPlan]| {
+                new.iter().all(|port| old.iter().any(|old| old.name == port.name))
+            };
+            if !has_all(&old.inputs, &new.inputs) || !has_all(&old.outputs, &new.outputs) {
+                return Err(SteerError::StageEnded(name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_about_to_end(&self) -> bool {
+        self.has_ended || self.asked_to_end.is_some() || self.supervisor.is_ending()
+    }
+
+    /// Room for one more stage, at the end of all.
+    fn add_stage(&mut self, stage: usize, old: Option<usize>) {
+        let plan = Arc::clone(&self.plan);
+        let declared = &plan.stages[stage].stage;
+        let width = declared.pool.max;
+        debug_assert_eq!(stage, self.workers.len(), "stages come one after the other");
+        self.workers.push((0..width).map(|_| None).collect());
+        self.successors.push((0..width).map(|_| None).collect());
+        self.recipes.push(vec![None; width]);
+        self.tails.push((0..width).map(|_| StderrTail::default()).collect());
+        self.turns.push(0);
+        self.abandoned.push(false);
+        self.work_done.push(false);
+        self.batch_since.push(None);
+        self.is_brief.push(declared.mode == Mode::Each);
+        self.gates.push(Gate::Closed);
+        self.broker.add_stage(&plan, stage, old);
+    }
+
+    // ---- on its way
+
+    /// Goes on with a reload that is under way, as far as it can. Whether anything was done.
+    pub(super) fn advance_reload(&mut self) -> bool {
+        self.look_at_leaving();
+        if self.reloads.under_way.is_none() || !self.inputs.is_empty() {
+            return !self.inputs.is_empty();
+        }
+        let ended = self.ended_stages();
+        let is_over = self.is_about_to_end() || self.reloads.live.stages.iter().all(|at| ended.contains(at));
+        let Some(mut reload) = self.reloads.under_way.take() else { return false };
+        if is_over {
+            let answers = self.withdraw(reload);
+            answer_all(answers, Err(SteerError::RunEnded));
+            return true;
+        }
+        if ended != reload.ended {
+            // What has come to its end meanwhile is not replaced any more.
+            let (plan, touched) = (reload.merged.live.plan.clone(), reload.touched.clone());
+            let answers = self.withdraw(reload);
+            self.begin_reload(plan, touched, answers);
+            return true;
+        }
+        let is_up = reload.merged.added.iter().all(|&stage| self.supervisor.is_prepared(stage));
+        match reload.step {
+            Step::Preparing if is_up && reload.exclusive.is_empty() => {
+                self.commit(reload);
+                true
+            }
+            Step::Preparing if is_up => {
+                let olds = reload.exclusive.iter().map(|&(old, _)| old).collect();
+                self.inputs.push_back(Input::StandBy(olds));
+                reload.step = Step::StandingBy;
+                self.reloads.under_way = Some(reload);
+                true
+            }
+            Step::StandingBy => {
+                let stands_by = |&(old, _): &(usize, usize)| {
+                    let old = self.supervisor.stage(old);
+                    old.phase != Phase::StandingBy || old.is_at_rest()
+                };
+                let are_free = reload.exclusive.iter().all(stands_by);
+                if are_free {
+                    let news = std::mem::take(&mut reload.exclusive).into_iter().map(|(_, new)| new);
+                    self.inputs.push_back(Input::BeginPrepared(news.collect()));
+                    reload.step = Step::Preparing;
+                }
+                self.reloads.under_way = Some(reload);
+                are_free
+            }
+            Step::Preparing => {
+                self.reloads.under_way = Some(reload);
+                false
+            }
+        }
+    }
+
+    /// A reload is not to be. Whoever waits for it.
+    fn withdraw(&mut self, reload: Reload) -> Vec<Answer<Reloaded>> {
+        for stage in &reload.merged.added {
+            self.reloads.early.remove(stage);
+        }
+        self.inputs.push_back(Input::Withdraw(reload.merged.added));
+        reload.answers
+    }
+
+    /// A stage that a reload has brought has failed, before it was in effect or soon after.
+    pub(super) fn not_up(&mut self, stage: usize, failure: Failure) {
+        let is_under_way = |reload: &Reload| reload.merged.added.contains(&stage);
+        if self.reloads.under_way.as_ref().is_some_and(is_under_way) {
+            let Some(reload) = self.reloads.under_way.take() else { return };
+            let answers = self.withdraw(reload);
+            self.inputs.push_back(Input::GiveUpFallen);
+            self.tell(EventKind::ReloadFailed { failure: failure.clone(), was_in_effect: false });
+            return answer_all(answers, Err(SteerError::NotUp(Box::new(failure))));
+        }
+        if self.supervisor.stage(stage).phase != Phase::Fallen {
+            return;
+        }
+        match self.reloads.before.take() {
+            Some(before) if self.reloads.under_way.is_none() => {
+                self.tell(EventKind::ReloadFailed { failure, was_in_effect: true });
+                self.begin_reload(before, BTreeMap::new(), Vec::new());
+            }
+            // Something newer comes up already, and replaces it too.
+            Some(_) => {
+                if let Some(reload) = self.reloads.under_way.take() {
+                    let (plan, touched) = (reload.merged.live.plan.clone(), reload.touched.clone());
+                    let answers = self.withdraw(reload);
+                    self.begin_reload(plan, touched, answers);
+                }
+            }
+            None => self.inputs.push_back(Input::GiveUpFallen),
+        }
+    }
+
+    // ---- in effect
+
+    fn commit(&mut self, reload: Reload) {
+        let Reload { change, merged, began_at, answers, .. } = reload;
+        let Merged { committed, live, replaced, added, removed, resized, .. } = merged;
+        let pools: Vec<_> = resized.iter().map(|&at| (at, committed.stages[at].stage.pool)).collect();
+        let mut committed = committed;
+        for &at in &resized {
+            // It is told so by itself, below.
+            committed.stages[at].stage.pool = self.plan.stages[at].stage.pool;
+        }
+        self.plan = Arc::new(committed);
+        let plan = Arc::clone(&self.plan);
+        self.names.pipeline.clone_from(&plan.name);
+        self.broker
+            .take_over(&plan, &Takeover { stages: &live.stages, queues: &live.queues, replaced: &replaced });
+        let configs = live
+            .plan
+            .stages
+            .iter()
+            .zip(&live.stages)
+            .map(|(planned, &at)| (at, Config::new(planned, &live.plan).remapped(&live.stages)));
+        let leaving: Vec<usize> = replaced.iter().map(|&(old, _)| old).chain(removed).collect();
+        let commit = Commit { configs: configs.collect(), added: added.clone(), leaving, stop: plan.stop };
+        self.reloads.leaving.extend(&commit.leaving);
+        self.step(Input::Commit(Box::new(commit)));
+        self.reloads.before = Some(std::mem::replace(&mut self.reloads.live, live).plan);
+        for (stage, pool) in pools {
+            self.resize(stage, pool, 0);
+        }
+        for stage in added {
+            let old = replaced.iter().find(|(_, new)| *new == stage).map(|(old, _)| *old);
+            match old.filter(|&old| self.keeps_order(old, stage)) {
+                Some(old) => self.gates[stage] = Gate::Behind(old),
+                None => self.release(stage),
+            }
+        }
+        self.close_ended();
+        self.open_late_stdout();
+        let took = began_at.elapsed();
+        self.tell(EventKind::Reloaded { change: change.clone(), took });
+        answer_all(answers, Ok(Reloaded { change, took }));
+    }
+
+    /// Whether the new form of a stage has to wait for the end of the old one: where there is one worker, whose results
+    /// come in the order of its records, or one for each key.
+    fn keeps_order(&self, old: usize, new: usize) -> bool {
+        let (before, after) = (&self.plan.stages[old], &self.plan.stages[new]);
+        let has_keys = |stage: &crate::graph::StagePlan| {
+            let mut queues = stage.inputs.iter().flat_map(|port| &port.queues);
+            queues.any(|&queue| self.plan.queues[queue].options.partition_by.is_some())
+        };
+        let are_alone = before.stage.pool.max == 1 && after.stage.pool.max == 1;
+        let is_ordered_otherwise = before.stage.is_leased()
+            && after.stage.is_leased()
+            && before.stage.ordered != after.stage.ordered;
+        let is_there = !matches!(self.supervisor.stage(old).phase, Phase::Over(_));
+        is_there && (are_alone || is_ordered_otherwise || has_keys(before) || has_keys(after))
+    }
+
+    /// A stage is given records from now on, and what its workers have written flows.
+    fn release(&mut self, stage: usize) {
+        self.gates[stage] = Gate::Open;
+        let ordered = self.plan.stages[stage].stage.ordered;
+        self.broker.settle_order(stage, ordered);
+        for (producer, block) in self.reloads.early.remove(&stage).unwrap_or_default() {
+            self.broker.publish(producer, block);
+        }
+        for rank in 0..self.workers[stage].len() {
+            let Some(io) = self.workers[stage][rank].as_mut() else { continue };
+            let worker = io.worker;
+            for (port, block) in std::mem::take(&mut io.kept) {
+                self.came(stage, rank, port, block);
+            }
+            let Some(io) = self.workers[stage][rank].as_ref() else { continue };
+            let readable = io.taps.iter().flatten().filter(|tap| tap.is_readable).map(|tap| tap.token);
+            self.readable.extend(readable);
+            self.let_go_on(worker);
+            self.worker_works(worker);
+        }
+        self.pump_leases(stage);
+    }
+
+    /// Whether what a worker has written is kept back, and is enough.
+    pub(super) fn has_kept_enough(&self, stage: usize, rank: usize) -> bool {
+        self.gates[stage] != Gate::Open
+            && self.workers[stage][rank]
+                .as_ref()
+                .is_some_and(|io| io.kept.iter().map(|(_, block)| block.len()).sum::<usize>() >= MOST_KEPT)
+    }
+
+    /// What a worker wrote that has ended before its stage was in effect.
+    pub(super) fn keep_early(&mut self, stage: usize, blocks: Vec<(usize, Block)>) {
+        for (port, block) in blocks {
+            let producer = self.broker.output(stage, port);
+            self.reloads.early.entry(stage).or_default().push((producer, block));
+        }
+    }
+
+    /// New edges may lead to stages that have come to their end.
+    fn close_ended(&mut self) {
+        for stage in self.ended_stages() {
+            let reason = match self.supervisor.stage(stage).phase {
+                Phase::Over(Outcome::Failed) => Reason::ConsumerFailed,
+                _ => Reason::ConsumerEnded,
+            };
+            self.broker.close_input(stage, reason);
+        }
+    }
+
+    /// Tells stages that leave when nothing is left for them.
+    fn look_at_leaving(&mut self) {
+        let broker = &self.broker;
+        let supervisor = &self.supervisor;
+        let done = self.reloads.leaving.extract_if(.., |&mut stage| {
+            matches!(supervisor.stage(stage).phase, Phase::Over(_)) || broker.takes_no_more(stage)
+        });
+        for stage in done {
+            self.inputs.push_back(Input::WorkDone { stage });
+        }
+    }
+
+    /// A stage has ended that others may wait for.
+    pub(super) fn release_behind(&mut self, old: usize) {
+        for stage in 0..self.gates.len() {
+            if self.gates[stage] == Gate::Behind(old) {
+                self.release(stage);
+            }
+        }
+    }
+
+    // ---- standard streams
+
+    /// What of `mpflow`'s own streams a run was started with and cannot change.
+    fn unchangeable_streams(&self, plan: &Plan, change: &Change) -> Vec<String> {
+        let mut all = Vec::new();
+        let reads = |plan: &Plan| plan.queues.iter().any(|queue| queue.from.is_none());
+        if reads(plan) && !reads(&self.reloads.live.plan) {
+            all.push("the first edge from `stdin`".to_owned());
+        }
+        let is_new =
+            |name: &str| change.edge(name).is_some_and(|edge| edge.step > crate::change::Step::Rewire);
+        let to_program = self.stdout.as_ref().is_some_and(super::stdio::Stdout::is_inside);
+        if to_program && plan.queues.iter().any(|queue| queue.to.is_none() && is_new(&queue.name)) {
+            all.push("an edge to `stdout`, whose values a program receives".to_owned());
+        }
+        all
+    }
+}
+
+fn answer_all(answers: Vec<Answer<Reloaded>>, result: Result<Reloaded, SteerError>) {
+    for answer in answers {
+        // Nobody may wait any more.
+        let _ = answer.send(result.clone());
+    }
+}

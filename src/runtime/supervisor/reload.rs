@@ -1,0 +1,244 @@
+//! Stages that others take the place of.
+//!
+//! | phase | what it is |
+//! |---|---|
+//! | preparing | its workers come up beside those of the stage that it is to replace; nothing flows |
+//! | standing by | of an `exclusive` stage: its workers have finished, so that those of its successor can come up |
+//! | leaving | its successor is in effect; its workers finish what they hold |
+//! | fallen | it was in effect for less than [`TRIAL`] and cannot go on: whoever was before it comes back |
+
+use std::time::{Duration, Instant};
+
+use super::scope::Group;
+use super::stage::{Config, Stage};
+use super::{Action, Asked, Outcome, Phase, Slot, Supervisor, Worker};
+use crate::model::{Mode, StopPolicy};
+use crate::report::Failure;
+
+/// A stage that fails so soon after a reload gives its place back to the one before it (the language, section 8).
+pub(crate) const TRIAL: Duration = Duration::from_secs(1);
+
+/// When the workers of a new stage are started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// At once.
+    Now,
+    /// When those before it have finished: see [`super::Input::BeginPrepared`].
+    WhenToldTo,
+    /// When it is in effect and what it depends on is there.
+    InEffect,
+}
+
+/// A reload that takes effect.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Commit {
+    /// What the stages are from now on, by their positions.
+    pub(crate) configs: Vec<(usize, Config)>,
+    /// Those that are new among them.
+    pub(crate) added: Vec<usize>,
+    /// Those that are in effect no more.
+    pub(crate) leaving: Vec<usize>,
+    pub(crate) stop: StopPolicy,
+}
+
+impl Supervisor {
+    /// New stages, at the end of all. None is in effect.
+    pub(super) fn prepare(&mut self, stages: Vec<(Config, bool)>) {
+        let first = self.stages.len();
+        for (config, is_exclusive) in stages {
+            let is_met = |&(other, state): &(usize, crate::model::DependencyState)| {
+                other < first && self.is_met(other, state)
+            };
+            let begins = match config.depends_on.iter().all(is_met) {
+                false => Begins::InEffect,
+                true if is_exclusive => Begins::WhenToldTo,
+                true => Begins::Now,
+            };
+            let mut stage = Stage::new(config);
+            stage.phase = Phase::Preparing;
+            stage.begins = begins;
+            self.stages.push(stage);
+            if begins == Begins::Now {
+                self.start_pool(self.stages.len() - 1);
+            }
+        }
+    }
+
+    fn is_met(&self, other: usize, state: crate::model::DependencyState) -> bool {
+        use crate::model::DependencyState::{Finished, Ready, Started};
+        let other = &self.stages[other];
+        match state {
+            _ if other.phase == Phase::Over(Outcome::Finished) => true,
+            Started => other.is_started,
+            Ready => other.is_ready,
+            Finished => false,
+        }
+    }
+
+    fn start_pool(&mut self, stage: usize) {
+        if self.stages[stage].config.mode != Mode::Each {
+            for rank in 0..self.stages[stage].config.pool.min {
+                self.start(stage, rank);
+            }
+        }
+    }
+
+    /// Whether all that can come up of this new stage before it is in effect has.
+    pub(crate) fn is_prepared(&self, stage: usize) -> bool {
+        let stage = &self.stages[stage];
+        match stage.begins {
+            Begins::Now => stage.has_become_ready(),
+            Begins::WhenToldTo | Begins::InEffect => true,
+        }
+    }
+
+    /// The workers of these stages finish, so that others can have what only one may have.
+    pub(super) fn stand_by(&mut self, stages: &[usize], now: Instant) {
+        for &stage in stages {
+            if matches!(self.stages[stage].phase, Phase::Running | Phase::Restarting) {
+                self.stages[stage].phase = Phase::StandingBy;
+                self.dismiss(stage, true, now);
+            }
+        }
+    }
+
+    /// New stages that were to wait for others come up.
+    pub(super) fn begin_prepared(&mut self, stages: &[usize]) {
+        for &stage in stages {
+            if self.stages[stage].begins == Begins::WhenToldTo {
+                self.stages[stage].begins = Begins::Now;
+                self.start_pool(stage);
+            }
+        }
+    }
+
+    /// The new stages are not to be: whoever stood by for them comes back.
+    pub(super) fn withdraw(&mut self, stages: &[usize], now: Instant) {
+        for &stage in stages {
+            if self.stages[stage].phase == Phase::Preparing {
+                self.end_stage(stage, Outcome::Replaced, now);
+            }
+        }
+        for stage in 0..self.stages.len() {
+            if self.stages[stage].phase == Phase::StandingBy {
+                self.stages[stage].phase = Phase::Restarting;
+                self.groups.push(Group::of(stage, now));
+            }
+        }
+    }
+
+    /// There is nobody who could take the place of stages that have fallen: they have failed.
+    pub(super) fn give_up_fallen(&mut self, now: Instant) {
+        for stage in 0..self.stages.len() {
+            if let Some(failure) = self.stages[stage].fallen.take() {
+                self.stages[stage].trial_until = None;
+                self.stages[stage].phase = Phase::Running;
+                self.fail(stage, *failure, now);
+            }
+        }
+    }
+
+    pub(super) fn commit(&mut self, commit: Commit, now: Instant) {
+        self.stop = commit.stop;
+        for (stage, config) in commit.configs {
+            // A pool that is resized is told so by itself.
+            let pool = self.stages[stage].config.pool;
+            self.stages[stage].config = Config { pool, ..config };
+        }
+        for stage in commit.added {
+            self.in_effect(stage, now);
+        }
+        for stage in commit.leaving {
+            self.leave(stage, now);
+        }
+    }
+
+    fn in_effect(&mut self, stage: usize, now: Instant) {
+        let state = &mut self.stages[stage];
+        if state.phase != Phase::Preparing {
+            return;
+        }
+        state.trial_until = Some(now + TRIAL);
+        if state.begins == Begins::InEffect {
+            state.phase = Phase::Waiting;
+            return;
+        }
+        state.phase = Phase::Running;
+        state.began_at = Some(now);
+        if state.config.mode == Mode::Each {
+            self.actions.push(Action::Wake { stage });
+        }
+    }
+
+    fn leave(&mut self, stage: usize, now: Instant) {
+        let state = &mut self.stages[stage];
+        match state.phase {
+            Phase::Waiting => return self.over(stage, Outcome::Replaced),
+            Phase::Running | Phase::Restarting | Phase::StandingBy | Phase::Fallen => {}
+            Phase::Preparing | Phase::Leaving | Phase::Ending(_) | Phase::Over(_) => return,
+        }
+        state.phase = Phase::Leaving;
+        state.fallen = None;
+        state.leave_by = Some(now + state.config.stop.grace);
+        self.dismiss(stage, false, now);
+    }
+
+    /// Has the workers of a stage finish what they hold. `closes`: they are told so now, and not when nothing more is left
+    /// for them.
+    fn dismiss(&mut self, stage: usize, closes: bool, now: Instant) {
+        let is_source = self.stages[stage].config.is_source;
+        let stop_at = Some(now + self.stages[stage].config.stop.grace);
+        for rank in 0..self.stages[stage].slots.len() {
+            match self.stages[stage].slots[rank] {
+                Slot::Running { process } if !is_source => {
+                    self.stages[stage].slots[rank] =
+                        Slot::Finishing { process, asked: Asked::Leave, stop_at };
+                    if closes {
+                        let generation = process.generation;
+                        self.actions.push(Action::CloseInput(Worker { stage, rank, generation }));
+                    }
+                }
+                // Nothing else tells a source that it is to end.
+                Slot::Running { .. } | Slot::Starting { .. } | Slot::BackingOff { .. } => {
+                    self.ask(stage, rank, Asked::Leave, now);
+                }
+                Slot::Finishing { process, asked, stop_at: None } => {
+                    self.stages[stage].slots[rank] = Slot::Finishing { process, asked, stop_at };
+                }
+                Slot::Vacant
+                | Slot::Finishing { .. }
+                | Slot::Stopping { .. }
+                | Slot::Killed { .. }
+                | Slot::Draining { .. }
+                | Slot::Done => {}
+            }
+        }
+    }
+
+    /// A stage fails. Whether that is no failure of the run: it is not in effect, or was not for long.
+    pub(super) fn falls(&mut self, stage: usize, failure: &Failure, now: Instant) -> bool {
+        let state = &mut self.stages[stage];
+        let is_on_trial = state.phase == Phase::Running
+            && state.trial_until.is_some_and(|until| now < until)
+            && self.level.is_none()
+            && !self.is_failing;
+        match state.phase {
+            Phase::Preparing => self.end_stage(stage, Outcome::Replaced, now),
+            Phase::Running if is_on_trial => {
+                state.phase = Phase::Fallen;
+                state.fallen = Some(Box::new(failure.clone()));
+                for rank in 0..self.stages[stage].slots.len() {
+                    self.ask(stage, rank, Asked::Stop, now);
+                }
+            }
+            _ => return false,
+        }
+        self.actions.push(Action::NotUp { stage, failure: Box::new(failure.clone()) });
+        true
+    }
+
+    /// The stages that fell so soon after a reload that those before them come back.
+    pub(crate) fn fallen(&self) -> impl Iterator<Item = usize> {
+        (0..self.stages.len()).filter(|&stage| self.stages[stage].phase == Phase::Fallen)
+    }
+}
