@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::RunLoop;
 use super::steer::Answer;
@@ -142,7 +142,7 @@ impl RunLoop {
         mut touched: BTreeMap<String, String>,
         answers: Vec<Answer<Reloaded>>,
     ) {
-        let began_at = Instant::now();
+        let began_at = self.clock.now();
         for stage in self.supervisor.fallen() {
             let name = self.plan.stages[stage].stage.name.clone();
             touched.entry(name).or_insert_with(|| "it has failed".to_owned());
@@ -155,7 +155,7 @@ impl RunLoop {
         }
         if change.is_nothing() {
             self.reloads.live.plan = plan;
-            return answer_all(answers, Ok(Reloaded { change, took: began_at.elapsed() }));
+            return answer_all(answers, Ok(Reloaded { change, took: Duration::ZERO }));
         }
         let merged = self.reloads.live.merge(&self.plan, &plan, &change, &ended);
         let is_exclusive = |&(old, new): &(usize, usize)| {
@@ -378,7 +378,7 @@ impl RunLoop {
         }
         self.close_ended();
         self.open_late_stdout();
-        let took = began_at.elapsed();
+        let took = self.clock.now().saturating_duration_since(began_at);
         self.tell(EventKind::Reloaded { change: change.clone(), took });
         answer_all(answers, Ok(Reloaded { change, took }));
     }
