@@ -23,6 +23,8 @@ mod tests;
 mod tree;
 pub(crate) mod write;
 
+#[cfg(test)]
+pub(crate) use decode::keys;
 pub use diagnostic::{Diagnostic, Diagnostics, Label};
 pub use document::Document;
 pub use options::ParseOptions;

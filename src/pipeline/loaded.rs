@@ -172,6 +172,11 @@ impl Pipeline {
         graph::compare(&self.plan, &new.plan, touched)
     }
 
+    #[cfg(test)]
+    pub(super) fn declared(&self) -> &crate::model::Pipeline {
+        self.document.pipeline()
+    }
+
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }

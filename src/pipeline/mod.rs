@@ -30,6 +30,8 @@ mod loaded;
 mod part;
 mod shared;
 mod stage;
+#[cfg(test)]
+mod tests;
 
 pub use builder::PipelineBuilder;
 pub use edge::Edge;

@@ -19,13 +19,16 @@ impl Part {
         self.entries.push(Entry { key: key.to_owned(), value, origin });
     }
 
-    /// Adds an entry to a key that is a map.
+    /// Adds an entry to a key that is a map, in the place of one of its name.
     #[track_caller]
     pub(super) fn add(&mut self, key: &str, name: &str, value: Yaml) {
         let origin = Some(Location::caller());
         let entry = Entry { key: name.to_owned(), value, origin };
         match self.entries.iter_mut().find(|entry| entry.key == key) {
-            Some(Entry { value: Yaml::Map(entries), .. }) => entries.push(entry),
+            Some(Entry { value: Yaml::Map(entries), .. }) => {
+                entries.retain(|entry| entry.key != name);
+                entries.push(entry);
+            }
             _ => self.entries.push(Entry { key: key.to_owned(), value: Yaml::Map(vec![entry]), origin }),
         }
     }

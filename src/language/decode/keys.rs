@@ -1,6 +1,6 @@
 //! Every key of the language, by the object it stands in. The schema is tested against these.
 
-pub(in crate::language) const TOP: &[&str] = &[
+pub(crate) const TOP: &[&str] = &[
     "version",
     "name",
     "description",
@@ -17,7 +17,7 @@ pub(in crate::language) const TOP: &[&str] = &[
 /// The bodies: a stage has exactly one.
 pub(in crate::language) const BODIES: &[&str] = &["command", "python", "function"];
 
-pub(in crate::language) const STAGE: &[&str] = &[
+pub(crate) const STAGE: &[&str] = &[
     "command",
     "python",
     "function",
@@ -65,7 +65,7 @@ pub(in crate::language) fn defaults() -> Vec<&'static str> {
     STAGE.iter().filter(|key| !BODIES.contains(key)).chain([&FORMAT]).copied().collect()
 }
 
-pub(in crate::language) const QUEUE: &[&str] =
+pub(crate) const QUEUE: &[&str] =
     &["queue", "format", "capacity", "capacity_bytes", "max_record", "when_full", "partition_by", "to_each"];
 
 pub(in crate::language) const PIPE: &[&str] = &["pipe", "duplex", "size"];

@@ -10,7 +10,7 @@ mod endpoint;
 mod environment;
 mod fields;
 mod fit;
-pub(super) mod keys;
+pub(crate) mod keys;
 mod limits;
 mod names;
 mod path;
