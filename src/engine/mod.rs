@@ -11,14 +11,14 @@ use std::io::{self, PipeReader, PipeWriter};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use input::{Input, SendError};
 pub use output::{Output, RecvError};
 pub use start::{Engine, StartError};
 pub use stdio::Stdio;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use stdio::ProgramEnds;
 
 use crate::control::{About, Server};
@@ -69,6 +69,9 @@ pub struct Run {
     handle: Handle,
     events: Receiver<Event>,
     thread: Option<JoinHandle<Report>>,
+    /// Disconnected as soon as the thread has done its work.
+    ended: Receiver<()>,
+    report: Option<Report>,
     ends: Mutex<ProgramEnds>,
     control: Option<Server>,
 }
@@ -202,11 +205,30 @@ impl Run {
     /// feed or read, makes this wait for ever: drop an [`Input`], and read an [`Output`] to its end, before.
     pub fn wait(mut self) -> Report {
         *self.ends() = ProgramEnds::none();
-        let thread =
-            self.thread.take().expect("only `wait` and `drop` take the thread, and both consume the run");
-        match thread.join() {
-            Ok(report) => report,
-            Err(panic) => std::panic::resume_unwind(panic),
+        self.join()
+    }
+
+    /// Waits for the end of the run, at most so long; `None`: it goes on. When there is a report, nothing that the run
+    /// has started is left, and [`Run::wait`] gives the same one.
+    ///
+    /// Ends of its standard streams that were not taken are left as they are.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Report> {
+        match self.ended.recv_timeout(timeout) {
+            Err(RecvTimeoutError::Timeout) => None,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => Some(self.join()),
+        }
+    }
+
+    /// Whether the run has ended, and nothing that it has started is left.
+    pub fn is_finished(&self) -> bool {
+        self.ended.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    fn join(&mut self) -> Report {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(report)) => self.report.insert(report).clone(),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => self.report.clone().expect("whoever took the thread has left its report"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{bounded, unbounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::stdio::{self, Stdio};
@@ -151,7 +151,12 @@ impl Engine {
         let handle = Handle::new(control.clone(), Arc::clone(&wake));
         let (pipeline, folder) = (plan.name.clone(), Arc::new(FolderOf::new(id.clone())));
         let run = RunLoop::new(plan, Arc::clone(&folder), launcher, (control, requests), wake, sender, ends)?;
-        let thread = std::thread::Builder::new().name("mpflow-run".to_owned()).spawn(move || run.run())?;
+        let (works, ended) = bounded(0);
+        let thread = std::thread::Builder::new().name("mpflow-run".to_owned()).spawn(move || {
+            let report = run.run();
+            drop(works);
+            report
+        })?;
         Ok(Run {
             id,
             pipeline,
@@ -160,6 +165,8 @@ impl Engine {
             handle,
             events,
             thread: Some(thread),
+            ended,
+            report: None,
             ends: program.into(),
             control: None,
         })

@@ -7,6 +7,7 @@ mod own_main;
 
 mod bytes;
 mod crowd;
+mod runs;
 mod values;
 
 use std::process::ExitCode;
@@ -52,6 +53,6 @@ fn assert_balanced(report: &Report) {
 
 fn main() -> ExitCode {
     mpflow::init(&mpflow::Functions::new());
-    let tests = [values::TESTS, bytes::TESTS, crowd::TESTS].concat();
+    let tests = [values::TESTS, bytes::TESTS, runs::TESTS, crowd::TESTS].concat();
     own_main::run(&tests)
 }
