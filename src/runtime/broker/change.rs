@@ -65,6 +65,7 @@ impl Broker {
                 .and_then(|port| port.queues.first())
                 .map_or(Framing::EndedBy(b'\n'), |&queue| Framing::of(plan.queues[queue].format)),
             is_retired: false,
+            has_left: false,
             records_in: 0,
             records_out: 0,
             failed: 0,
@@ -231,7 +232,11 @@ impl Broker {
     pub(super) fn shares_exchange(&self, stage: usize) -> bool {
         let exchange = self.stages[stage].exchange;
         exchange.is_some()
-            && self.stages.iter().enumerate().any(|(of, other)| of != stage && other.exchange == exchange)
+            && self
+                .stages
+                .iter()
+                .enumerate()
+                .any(|(of, other)| of != stage && other.exchange == exchange && !other.has_left)
     }
 
     /// The workers of a stage are gone, and another form of it has its exchange: what is left there is that one's.
@@ -240,14 +245,12 @@ impl Broker {
             return false;
         }
         let framing = self.stages[stage].framing;
-        let seats = std::mem::take(&mut self.stages[stage].seats);
-        for &seat in &seats {
+        for seat in self.stages[stage].seats.clone() {
             self.exchange_mut(stage).give_back(seat, framing);
             self.exchange_mut(stage).give_back_reserved(seat);
         }
-        self.exchange_mut(stage).free_seats(&seats);
+        self.stages[stage].has_left = true;
         self.note_exchange(stage);
-        self.stages[stage].exchange = None;
         true
     }
 

@@ -120,8 +120,6 @@ pub(crate) struct Exchange {
     /// What the delayed hold, the engine's own cost counted.
     delayed_bytes: u64,
     next_sequence: u64,
-    /// Places of workers that are gone for good.
-    free: Vec<usize>,
     pub(crate) order: Option<Order>,
 }
 
@@ -135,29 +133,16 @@ impl Exchange {
             delayed: BinaryHeap::new(),
             delayed_bytes: 0,
             next_sequence: 0,
-            free: Vec::new(),
             order: ordered.then(Order::default),
         }
     }
 
     /// Places for so many more workers that may hold records.
     pub(crate) fn add_seats(&mut self, count: usize) -> Vec<usize> {
-        let mut seats: Vec<usize> = Vec::with_capacity(count);
-        while seats.len() < count
-            && let Some(seat) = self.free.pop()
-        {
-            seats.push(seat);
-        }
-        let more = self.held.len()..self.held.len() + (count - seats.len());
-        self.held.resize_with(more.end, VecDeque::new);
-        self.reserved.resize(more.end, None);
-        seats.extend(more);
-        seats
-    }
-
-    /// Places whose workers hold nothing and will not.
-    pub(crate) fn free_seats(&mut self, seats: &[usize]) {
-        self.free.extend(seats);
+        let seats = self.held.len()..self.held.len() + count;
+        self.held.resize_with(seats.end, VecDeque::new);
+        self.reserved.resize(seats.end, None);
+        seats.collect()
     }
 
     /// From now on records are tried so often.

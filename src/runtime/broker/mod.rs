@@ -106,6 +106,8 @@ struct Stage {
     framing: Framing,
     /// Another form of it has taken over.
     is_retired: bool,
+    /// It is gone, and what is left in its exchange is another form's of it.
+    has_left: bool,
     records_in: u64,
     records_out: u64,
     failed: u64,
