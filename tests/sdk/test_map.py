@@ -156,7 +156,8 @@ class Failures(unittest.TestCase):
             worker.go().lease([5, 0, 2, 0])
             self.assertEqual(worker.answered(1), [2])
             document = worker.failed()
-            self.assertEqual(document["error"], "integer division or modulo by zero")
+            # Python 3.14 says "division by zero", those before it more.
+            self.assertIn("by zero", document["error"])
             self.assertEqual((document["type"], document["record"]), ("ZeroDivisionError", 0))
             self.assertEqual(worker.answered(1), [5])
             worker.failed()
