@@ -10,8 +10,24 @@ use crate::live::Live;
 use crate::own_main::Test;
 use crate::steer::{COUNTS, all_numbers};
 
-pub(super) const TESTS: &[Test] =
-    crate::tests![a_changed_stage_is_replaced_under_load_and_nothing_is_lost_or_doubled,];
+pub(super) const TESTS: &[Test] = crate::tests![
+    a_changed_stage_is_replaced_under_load_and_nothing_is_lost_or_doubled,
+    a_stage_in_the_middle_is_removed_and_another_is_put_there_and_nothing_is_lost,
+    an_edge_in_another_format_is_drained_to_its_old_consumer_first,
+    results_in_order_stay_in_order_across_a_reload,
+    of_an_exclusive_stage_the_old_worker_ends_before_the_new_one_starts,
+    a_new_worker_that_does_not_come_up_changes_nothing_and_its_error_is_told,
+    an_exclusive_stage_comes_back_when_its_successor_does_not_come_up,
+    what_falls_over_in_its_first_second_takes_the_reload_back,
+    a_pool_is_resized_by_a_reload_and_keeps_its_workers,
+    a_reload_that_comes_during_another_takes_its_place_and_answers_both,
+    a_replaced_source_runs_anew,
+    a_python_stage_whose_file_has_changed_is_replaced_when_that_is_said,
+    what_a_running_pipeline_cannot_take_over_is_refused,
+    a_stage_that_has_finished_stays_finished,
+    keys_stay_in_order_when_their_pool_is_replaced,
+    a_pipe_and_both_its_ends_are_replaced_together,
+];
 
 fn counting(work: &str) -> String {
     format!(
@@ -52,4 +68,316 @@ fn a_changed_stage_is_replaced_under_load_and_nothing_is_lost_or_doubled() {
         assert_eq!(report.stages.len(), 3, "one line for each stage, whatever its forms");
         assert!(report.stages.iter().all(|stage| stage.restarts == 0));
     }
+}
+
+fn a_stage_in_the_middle_is_removed_and_another_is_put_there_and_nothing_is_lost() {
+    let text = |middle: &str, edges: &str| {
+        format!(
+            "stages:\n  count: {{command: '{COUNTS}'}}\n{middle}  store: {{command: cat, stdout: out.txt}}\nedges:\n{edges}"
+        )
+    };
+    let direct = text("", "  - queue: count -> store\n");
+    let through = |name: &str| {
+        text(
+            &format!("  {name}: {{command: cat, pool: 2}}\n"),
+            &format!("  - queue: count -> {name} -> store\n"),
+        )
+    };
+    let live = Live::start(&through("a"));
+    for next in [direct.clone(), through("b"), through("c"), direct, through("a")] {
+        live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 500);
+        let reloaded = reload(&live, &next).unwrap();
+        assert_eq!(reloaded.change.stage("count").unwrap().step, Step::Rewire);
+        assert_eq!(reloaded.change.stage("store").unwrap().step, Step::Rewire);
+    }
+    live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 500);
+    assert_eq!(live.pids()["count"].len(), 1);
+    live.write("enough", "");
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    all_numbers(&folder);
+    let removed: Vec<_> =
+        report.stages.iter().filter(|stage| stage.state == "removed").map(|stage| &stage.stage).collect();
+    assert_eq!(removed, ["b", "c"]);
+}
+
+fn an_edge_in_another_format_is_drained_to_its_old_consumer_first() {
+    // The consumer is slow, so that its queue holds records whenever it is replaced.
+    let text = |format: &str, number: &str| {
+        format!(
+            "stages:\n  count: {{command: 'for i in $(seq 300); do printf \"{number}\"; done; sleep 60', stop: {{grace: 1s}}}}\n  \
+             work: {{command: 'while IFS= read -r line; do echo \"$line\"; sleep 0.001; done', stop: {{grace: 20s}}}}\n  \
+             store: {{command: cat, stdout: out.txt}}\nedges:\n  - {{queue: count -> work, format: {format}}}\n  - queue: work -> store\n"
+        )
+    };
+    let live = Live::start(&text("lines", "old\\n"));
+    live.wait_for_lines("out.txt", 10);
+    let reloaded = reload(&live, &text("json", "7\\n")).unwrap();
+    assert_eq!(reloaded.change.edge("count -> work").unwrap().step, Step::Replace);
+    live.wait_for_lines("out.txt", 600);
+    let lines = live.read("out.txt");
+    assert_eq!(lines.lines().filter(|line| *line == "old").count(), 300);
+    assert_eq!(lines.lines().filter(|line| *line == "7").count(), 300);
+    live.run.stop(mpflow::Stop::Terminate);
+    live.finish();
+}
+
+fn results_in_order_stay_in_order_across_a_reload() {
+    for work in [
+        "command: [sed, -u, p;d], mode: map, pool: 4, ordered: true",
+        "command: [cat], mode: each, pool: 3, batch: 50, ordered: true",
+        "command: [cat]",
+    ] {
+        let live = Live::start(&counting(work));
+        for round in 0..4 {
+            live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 300);
+            reload(&live, &counting(&format!("{work}, env: {{ROUND: '{round}'}}"))).unwrap();
+        }
+        live.write("enough", "");
+        let (_, _, folder) = live.finish();
+        let text = std::fs::read_to_string(folder.path().join("out.txt")).unwrap();
+        let wrong = text.lines().enumerate().find(|(at, line)| **line != (at + 1).to_string());
+        assert_eq!(wrong, None, "{work}");
+    }
+}
+
+/// By worker of this stage: when it started, and when it ended.
+fn lives(events: &[EventKind], stage: &str) -> Vec<(&'static str, i32)> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            EventKind::WorkerStarted { worker, pid } if worker.stage == stage => Some(("start", *pid)),
+            EventKind::WorkerEnded { worker, pid, .. } if worker.stage == stage => Some(("end", *pid)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn of_an_exclusive_stage_the_old_worker_ends_before_the_new_one_starts() {
+    let live = Live::start(&counting("command: [cat], exclusive: true"));
+    live.wait_for_lines("out.txt", 500);
+    reload(&live, &counting("command: [cat, -u], exclusive: true")).unwrap();
+    live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 500);
+    live.write("enough", "");
+    let (report, events, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded);
+    all_numbers(&folder);
+    let words: Vec<&str> = lives(&events, "work").iter().map(|(word, _)| *word).collect();
+    assert_eq!(words, ["start", "end", "start", "end"]);
+    // Any other stage has its new worker first.
+    let live = Live::start(&counting("command: [cat]"));
+    live.wait_for_lines("out.txt", 500);
+    reload(&live, &counting("command: [cat, -u]")).unwrap();
+    live.write("enough", "");
+    let (_, events, _) = live.finish();
+    let words: Vec<&str> = lives(&events, "work").iter().map(|(word, _)| *word).collect();
+    assert_eq!(words, ["start", "start", "end", "end"]);
+}
+
+fn a_new_worker_that_does_not_come_up_changes_nothing_and_its_error_is_told() {
+    let live = Live::start_with(
+        &counting("command: [cat], pool: 2"),
+        &[("tasks.py", "def work(record): return record\n")],
+    );
+    live.wait_for_lines("out.txt", 500);
+    let before = live.pids()["work"].clone();
+    for (wrong, reason) in [
+        ("command: [./there-is-none]", "there-is-none"),
+        ("python: 'tasks:wrok'", "wrok"),
+        (
+            "command: [cat], ready: {log: never}, timeout: 5s, restart: never, cwd: /nowhere",
+            "working directory",
+        ),
+    ] {
+        let error = reload(&live, &counting(wrong)).unwrap_err();
+        let SteerError::NotUp(failure) = &error else { panic!("{error}") };
+        assert_eq!(failure.stage.as_deref(), Some("work"));
+        assert!(failure.reason.contains(reason), "{error}");
+    }
+    live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 500);
+    assert_eq!(live.living("work"), before.into_iter().collect());
+    // And it is no obstacle to the next.
+    reload(&live, &counting("command: [cat, -u], pool: 2")).unwrap();
+    live.write("enough", "");
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    all_numbers(&folder);
+}
+
+fn an_exclusive_stage_comes_back_when_its_successor_does_not_come_up() {
+    let live = Live::start(&counting("command: [cat], exclusive: true"));
+    live.wait_for_lines("out.txt", 500);
+    let error = reload(&live, &counting("command: [./there-is-none], exclusive: true")).unwrap_err();
+    assert!(matches!(error, SteerError::NotUp(_)), "{error}");
+    live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 500);
+    live.write("enough", "");
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    all_numbers(&folder);
+}
+
+fn what_falls_over_in_its_first_second_takes_the_reload_back() {
+    // Leased, so that nothing can be lost by it.
+    let good = "command: [sed, -u, p;d], mode: map, pool: 2, restart: {policy: on-failure, max: 1}";
+    let bad = "command: 'read -r line; exit 3', mode: map, pool: 2, restart: {policy: on-failure, max: 1}";
+    let live = Live::start(&counting(good));
+    live.wait_for_lines("out.txt", 500);
+    reload(&live, &counting(bad)).unwrap();
+    live.wait_until("it is taken back", |live| {
+        live.seen().iter().any(|event| matches!(event, EventKind::ReloadFailed { was_in_effect: true, .. }))
+    });
+    live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 500);
+    live.write("enough", "");
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    all_numbers(&folder);
+}
+
+fn a_pool_is_resized_by_a_reload_and_keeps_its_workers() {
+    let live = Live::start(&counting("command: [cat], pool: 2"));
+    live.wait_for_lines("out.txt", 500);
+    let before = live.living("work");
+    let reloaded = reload(&live, &counting("command: [cat], pool: 4")).unwrap();
+    assert_eq!(reloaded.change.stage("work").unwrap().step, Step::Resize);
+    live.wait_until("there are four", |live| live.living("work").len() == 4);
+    assert!(before.is_subset(&live.living("work")));
+    reload(&live, &counting("command: [cat], pool: 1")).unwrap();
+    live.wait_until("one is left", |live| live.living("work").len() == 1);
+    assert!(live.living("work").is_subset(&before));
+    live.write("enough", "");
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded);
+    all_numbers(&folder);
+}
+
+fn a_reload_that_comes_during_another_takes_its_place_and_answers_both() {
+    let slow = "command: [cat], ready: {log: never}";
+    let live = Live::start(&counting("command: [cat]"));
+    live.wait_for_lines("out.txt", 100);
+    let (first, last) = (live.pipeline(&counting(slow)), live.pipeline(&counting("command: [cat, -u]")));
+    let run = &live.run;
+    std::thread::scope(|scope| {
+        let never = scope.spawn(move || run.reload(&first, BTreeMap::new()));
+        live.wait_until("it comes up", |live| live.pids()["work"].len() == 2);
+        run.reload(&last, BTreeMap::new()).unwrap();
+        assert!(never.join().unwrap().is_ok(), "whoever asked for the first gets the answer of the last");
+    });
+    live.write("enough", "");
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded);
+    all_numbers(&folder);
+}
+
+fn a_replaced_source_runs_anew() {
+    let text = |word: &str| {
+        format!(
+            "stages:\n  say: {{command: 'echo {word}; exec sleep 60'}}\n  store: {{command: cat, stdout: out.txt}}\n\
+             edges:\n  - queue: say -> store\n"
+        )
+    };
+    let live = Live::start(&text("one"));
+    live.wait_for_lines("out.txt", 1);
+    reload(&live, &text("two")).unwrap();
+    live.wait_for_lines("out.txt", 2);
+    assert_eq!(live.read("out.txt"), "one\ntwo\n");
+    live.wait_until("the old one is gone", |live| live.living("say").len() == 1);
+    live.run.stop(mpflow::Stop::Terminate);
+    live.finish();
+}
+
+fn a_python_stage_whose_file_has_changed_is_replaced_when_that_is_said() {
+    for start_method in ["spawn", "forkserver", "fork"] {
+        let text = counting(&format!("python: 'tasks:work', pool: 2, start_method: {start_method}"));
+        let live = Live::start_with(&text, &[("tasks.py", "def work(record): return record\n")]);
+        live.wait_for_lines("out.txt", 100);
+        live.write("tasks.py", "def work(record): return 'new ' + record\n");
+        assert!(reload(&live, &text).unwrap().change.is_nothing());
+        let touched = BTreeMap::from([("work".to_owned(), "tasks.py has changed".to_owned())]);
+        live.run.reload(&live.pipeline(&text), touched).unwrap();
+        live.wait_until("the new code works", |live| live.read("out.txt").contains("new "));
+        live.write("enough", "");
+        let (report, _, folder) = live.finish();
+        assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+        let text = std::fs::read_to_string(folder.path().join("out.txt")).unwrap();
+        let mut numbers: Vec<u64> =
+            text.lines().map(|line| line.trim_start_matches("new ").parse().unwrap()).collect();
+        numbers.sort_unstable();
+        assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "{start_method}");
+    }
+}
+
+fn what_a_running_pipeline_cannot_take_over_is_refused() {
+    let live = Live::start(&counting("command: [cat]"));
+    let text = format!("{}shared: {{go: {{event: false}}}}\n", counting("command: [cat]"));
+    let error = reload(&live, &text).unwrap_err();
+    assert_eq!(error, SteerError::NewRun(vec!["`shared`".to_owned()]));
+    live.write("enough", "");
+    live.finish();
+}
+
+fn a_stage_that_has_finished_stays_finished() {
+    let text = |word: &str, slow: &str| {
+        format!(
+            "stages:\n  say: {{command: 'echo {word}'}}\n  work: {{command: '{slow}'}}\n  store: {{command: cat, stdout: out.txt}}\n\
+             edges:\n  - queue: say -> store\n  - queue: work -> store\n"
+        )
+    };
+    let live = Live::start(&text("one", "exec sleep 60"));
+    live.wait_until("it has finished", |live| {
+        live.seen().iter().any(|event| matches!(event, EventKind::StageFinished { stage } if stage == "say"))
+    });
+    reload(&live, &text("two", "echo three")).unwrap();
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    let mut lines: Vec<String> =
+        std::fs::read_to_string(folder.path().join("out.txt")).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["one", "three"]);
+}
+
+fn keys_stay_in_order_when_their_pool_is_replaced() {
+    let count =
+        "i=0; while [ ! -e enough ]; do for _ in $(seq 100); do i=$((i+1)); echo k$((i%7)) $i; done; done";
+    let text = |width: u32, word: &str| {
+        format!(
+            "stages:\n  count: {{command: '{count}'}}\n  work: {{command: [sed, -u, p;d], mode: map, pool: {width}, env: {{W: {word}}}}}\n  \
+             store: {{command: cat, stdout: out.txt}}\nedges:\n  - {{queue: count -> work, partition_by: 1}}\n  - queue: work -> store\n"
+        )
+    };
+    let live = Live::start(&text(3, "a"));
+    for (width, word) in [(3, "b"), (2, "b"), (4, "c"), (4, "d")] {
+        live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 300);
+        reload(&live, &text(width, word)).unwrap();
+    }
+    live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 300);
+    live.write("enough", "");
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    let text = std::fs::read_to_string(folder.path().join("out.txt")).unwrap();
+    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut all = BTreeSet::new();
+    for line in text.lines() {
+        let (key, number) = line.split_once(' ').unwrap();
+        let number: u64 = number.parse().unwrap();
+        assert!(last.insert(key, number).is_none_or(|before| before < number), "{key}: {number}");
+        assert!(all.insert(number));
+    }
+    assert!(all.iter().copied().eq(1..=all.len() as u64), "{} of {:?}", all.len(), all.last());
+}
+
+fn a_pipe_and_both_its_ends_are_replaced_together() {
+    let text = |word: &str| {
+        format!(
+            "stages:\n  say: {{command: 'while [ ! -e enough ]; do echo {word}; sleep 0.01; done'}}\n  hear: {{command: cat}}\n  \
+             store: {{command: cat, stdout: out.txt}}\nedges:\n  - pipe: say -> hear\n  - queue: hear -> store\n"
+        )
+    };
+    let live = Live::start(&text("one"));
+    live.wait_for_lines("out.txt", 2);
+    let reloaded = reload(&live, &text("two")).unwrap();
+    assert_eq!(reloaded.change.stages_to(Step::Replace).collect::<Vec<_>>(), ["say", "hear"]);
+    live.wait_until("the new ones speak", |live| live.read("out.txt").contains("two"));
+    live.write("enough", "");
+    let (report, _, _) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
 }

@@ -72,6 +72,8 @@ impl Broker {
             retried: 0,
         };
         self.stages.push(stage);
+        // Until it is in effect, and shares that of the one before, it is empty.
+        self.stages[position].exchange = self.add_exchange(plan, position);
     }
 
     pub(super) fn add_producer(&mut self, counts_for: Option<usize>, user: Option<usize>) -> ProducerId {
@@ -87,7 +89,7 @@ impl Broker {
     }
 
     /// An exchange of its own for a stage whose records are leased.
-    pub(super) fn add_exchange(&mut self, plan: &Plan, stage: usize) -> Option<usize> {
+    fn add_exchange(&mut self, plan: &Plan, stage: usize) -> Option<usize> {
         let declared = &plan.stages[stage].stage;
         if !declared.is_leased() {
             return None;
@@ -144,8 +146,6 @@ impl Broker {
             }
             if let Some(old) = retired(stage) {
                 self.share_exchange(plan, old, stage);
-            } else if self.stages[stage].exchange.is_none() {
-                self.stages[stage].exchange = self.add_exchange(plan, stage);
             }
         }
         // Whoever else took from a queue that is in effect does so no more.
@@ -219,10 +219,7 @@ impl Broker {
         let shared = self.stages[old]
             .exchange
             .filter(|_| declared.is_leased() && self.stages[old].framing == self.stages[new].framing);
-        let Some(exchange) = shared else {
-            self.stages[new].exchange = self.add_exchange(plan, new);
-            return;
-        };
+        let Some(exchange) = shared else { return };
         self.stages[new].seats = self.exchanges[exchange].add_seats(declared.pool.max);
         self.exchanges[exchange].set_retry(declared.retry);
         self.stages[new].exchange = Some(exchange);

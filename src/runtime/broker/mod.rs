@@ -163,7 +163,6 @@ impl Broker {
         };
         for stage in 0..plan.stages.len() {
             broker.add_stage(plan, stage, None);
-            broker.stages[stage].exchange = broker.add_exchange(plan, stage);
             for (port, planned) in plan.stages[stage].inputs.iter().enumerate() {
                 broker.stages[stage].inputs[port].queues.clone_from(&planned.queues);
             }

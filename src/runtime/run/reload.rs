@@ -419,7 +419,9 @@ impl RunLoop {
             self.let_go_on(worker);
             self.worker_works(worker);
         }
-        self.pump_leases(stage);
+        if self.plan.stages[stage].stage.is_leased() {
+            self.pump_leases(stage);
+        }
     }
 
     /// Whether what a worker has written is kept back, and is enough.

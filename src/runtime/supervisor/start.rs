@@ -41,11 +41,15 @@ impl Supervisor {
         *slot = Slot::Running { process };
         let stage = &mut self.stages[worker.stage];
         stage.count_start(worker.rank, now);
-        let id = stage.config.id(worker);
+        let (id, is_source) = (stage.config.id(worker), stage.config.is_source);
         self.emit(EventKind::WorkerStarted { worker: id, pid });
         match asked {
             // As one that ran already: it learns it when it writes, and that is no failure and no stop.
             Some(asked @ Asked::Unwanted) => self.finish_slot(worker, asked, now),
+            // It may be given records before a signal meets it, and is to finish them.
+            Some(asked @ (Asked::Retire | Asked::Replace | Asked::Leave)) if !is_source => {
+                self.finish_slot(worker, asked, now);
+            }
             Some(asked) => self.ask(worker.stage, worker.rank, asked, now),
             None => {}
         }
