@@ -56,6 +56,7 @@ pub mod explanation;
 pub mod graph;
 pub mod language;
 pub mod model;
+pub mod multiprocessing;
 pub mod observe;
 pub mod pipeline;
 pub mod report;

@@ -11,6 +11,7 @@ mod cutter;
 mod endpoint;
 mod framing;
 mod key;
+mod passing;
 mod pin;
 mod reply;
 mod talk;
@@ -24,6 +25,7 @@ pub(crate) use cutter::{Cut, Cutter, Oversize, SHORT_TAIL_BYTES, WORTH_SHARING_B
 pub(crate) use endpoint::{Inlet, Next, Outlet, Patience, Refused, Taken};
 pub(crate) use framing::Framing;
 pub(crate) use key::key_of;
+pub(crate) use passing::{Passed, giving, take as take_passed, taking};
 pub(crate) use pin::{Pins, Released};
 pub(crate) use reply::{AnswerKind, GO, RecordsHeader, SaidKind, answer_frame, answer_output, control_frame};
 pub(crate) use talk::{

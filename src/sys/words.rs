@@ -64,6 +64,23 @@ impl Words {
         Ok(Self { file, start: start.cast(), count: bytes / WORD, threads: Mutex::new(()) })
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.count as u64
+    }
+
+    /// One of them, for what this file has no words for.
+    pub(crate) fn atomic(&self, position: u64) -> io::Result<&AtomicU64> {
+        self.word(position)
+    }
+
+    /// Where one of them lies: for what is more than a word, and is kept by others.
+    pub(super) fn address(&self, position: u64) -> io::Result<*mut AtomicU64> {
+        self.word(position)?;
+        // SAFETY: within the mapping, by the line before.
+        Ok(unsafe { self.start.as_ptr().add(usize::try_from(position).map_err(io::Error::other)?) })
+    }
+
     fn word(&self, position: u64) -> io::Result<&AtomicU64> {
         let position = usize::try_from(position).ok().filter(|&position| position < self.count);
         let position = position.ok_or_else(|| io::Error::other("beyond the end of the shared memory"))?;

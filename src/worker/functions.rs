@@ -10,7 +10,8 @@ use super::context::Worker;
 use super::cursor::Cursor;
 use super::failure::{Boxed, Failure};
 use super::input::Records;
-use crate::model::{Mode, STDIN, STDOUT};
+use crate::ipc::decode;
+use crate::model::{Format, Mode, STDIN, STDOUT};
 
 /// A function that is called for each record, as one worker has it.
 pub(crate) type Call = Box<dyn FnMut(&mut Cursor<'_>) -> Result<(), Failure>>;
@@ -21,12 +22,17 @@ pub(crate) type Run = Arc<dyn Fn(&'static Worker) -> Result<(), Failure> + Send 
 /// Makes such a function with the state that one worker keeps. `true`: it is called with a batch.
 type Make = Arc<dyn Fn(&'static Worker, bool) -> Result<Call, Failure> + Send + Sync>;
 
+/// A function of a process of its own: it takes its argument, then it is called.
+pub(crate) type Target =
+    Arc<dyn Fn(&[u8]) -> Result<Box<dyn FnOnce() -> Result<(), Failure>>, Failure> + Send + Sync>;
+
 /// A function as it was registered.
 #[derive(Clone)]
 pub(crate) enum Function {
     Map(Make),
     Stream(Run),
     Source(Run),
+    Process(Target),
 }
 
 /// What a function was registered as.
@@ -38,6 +44,8 @@ pub(crate) enum Kind {
     Stream,
     /// Called once, with none.
     Source,
+    /// Called once, in a process that no stage has.
+    Process,
 }
 
 impl Kind {
@@ -47,6 +55,7 @@ impl Kind {
             Self::Map => "a function of one record",
             Self::Stream => "a function of a stream",
             Self::Source => "a source",
+            Self::Process => "the function of a process",
         }
     }
 
@@ -67,6 +76,10 @@ impl Kind {
                 Some(("has `mode: stream`", "remove it, or register the function by `Functions::stream`"))
             }
             (Self::Stream, true, _) => Some(("calls it for each record", "add `mode: stream` to the stage")),
+            (Self::Process, ..) => Some((
+                "calls it",
+                "register it by `Functions::map`, `stream` or `source` as well, under another name",
+            )),
             (Self::Source, true, _) => Some((
                 "has an input",
                 "register it by `Functions::map`, or remove the edge that leads to the stage",
@@ -305,6 +318,37 @@ impl Functions {
         self.add(name, Function::Source(run))
     }
 
+    /// A function for a [`Process`](crate::multiprocessing::Process) of its own. The process exits with 0 when it
+    /// returns, and with 101 when it panics. Its argument may hold queues, locks and the other handles of
+    /// [`multiprocessing`](crate::multiprocessing).
+    pub fn process<In, F>(self, name: &str, function: F) -> Self
+    where
+        In: DeserializeOwned + 'static,
+        F: Fn(In) + Send + Sync + 'static,
+    {
+        self.try_process(name, move |argument| {
+            function(argument);
+            Ok::<(), String>(())
+        })
+    }
+
+    /// As [`Self::process`], of one that may fail: then the error goes to standard error, and the process exits with 1.
+    pub fn try_process<In, E, F>(self, name: &str, function: F) -> Self
+    where
+        In: DeserializeOwned + 'static,
+        E: Into<Boxed> + 'static,
+        F: Fn(In) -> Result<(), E> + Send + Sync + 'static,
+    {
+        let function = Arc::new(function);
+        let target: Target = Arc::new(move |argument| {
+            let argument: In =
+                decode(Format::Msgpack, argument).map_err(|error| Failure::undecodable(error.to_string()))?;
+            let function = Arc::clone(&function);
+            Ok(Box::new(move || function(argument).map_err(Failure::returned)))
+        });
+        self.add(name, Function::Process(target))
+    }
+
     fn add_map<S, In>(
         self,
         name: &str,
@@ -366,6 +410,7 @@ impl Functions {
             Function::Map(_) => Kind::Map,
             Function::Stream(_) => Kind::Stream,
             Function::Source(_) => Kind::Source,
+            Function::Process(_) => Kind::Process,
         })
     }
 }

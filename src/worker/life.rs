@@ -15,7 +15,7 @@ use super::failure::{Failure, caught, keep_places};
 use super::functions::{Call, Function, Functions, Kind, Run};
 use super::input::Inlet;
 use super::outbox::{Outbox, Outlet, Post};
-use super::{map, stream};
+use super::{call, map, stream};
 use crate::ipc::{PROTOCOL, SaidKind, control_frame};
 use crate::model::{Format, Mode, STDIN, nearest};
 use crate::sys::{descriptor, environment};
@@ -96,6 +96,7 @@ pub(crate) fn become_worker_if_asked() {
     if let Some(task) = task() {
         work(registered(), task);
     }
+    call::call_if_asked();
 }
 
 /// A worker's life in a process that was made to be one.

@@ -12,10 +12,12 @@
 //! | `life` | from the task to the exit |
 //! | `map`, `stream` | the two ways to work |
 //! | `outbox` | results on their way out, and the thread that sends those of a slow function |
+//! | `call` | a process that makes one call, without a stage |
 //! | `context` | what a function may ask its worker for |
 //! | `input`, `cursor` | records on their way in |
 //! | `failure` | errors and panics as failed records |
 
+mod call;
 mod context;
 mod cursor;
 mod failure;
@@ -26,7 +28,9 @@ mod map;
 mod outbox;
 mod stream;
 
+pub(crate) use call::{CALL, Call, write_call};
 pub use context::{PortError, Worker, worker};
 pub use functions::Functions;
+pub(crate) use functions::Kind;
 pub use input::Records;
 pub(crate) use life::{become_worker_if_asked, live, register, registered};

@@ -11,6 +11,7 @@
 #[allow(unused_imports, dead_code, reason = "its own tests are those of the binary")]
 #[path = "../../src/cli/mod.rs"]
 mod cli;
+mod primitives;
 mod registered;
 mod stages;
 #[path = "../support/mod.rs"]
@@ -56,6 +57,21 @@ const TESTS: &[Test] = tests![
     stages::the_plain_program_says_who_must_run_the_file,
     stages::a_worker_keeps_to_the_protocol,
     stages::a_worker_may_be_limited_and_ranked,
+    primitives::a_process_calls_its_function_by_every_start_method,
+    primitives::an_exit_code_is_written_as_python_writes_it,
+    primitives::a_process_that_cannot_be_says_why,
+    primitives::a_queue_has_many_writers_and_many_readers,
+    primitives::a_queue_holds_as_many_values_as_its_capacity,
+    primitives::a_queue_carries_values_of_any_size,
+    primitives::a_queue_is_joined_when_each_value_is_done,
+    primitives::a_queue_goes_on_when_its_readers_are_killed,
+    primitives::the_lock_of_a_dead_holder_is_free,
+    primitives::the_permits_of_dead_holders_are_free,
+    primitives::values_and_arrays_are_changed_in_one_step,
+    primitives::a_barrier_lets_all_parties_go_together,
+    primitives::an_event_wakes_all_who_wait,
+    primitives::a_pipe_connects_two_ends,
+    primitives::nothing_outlives_the_program,
 ];
 
 fn main() -> ExitCode {
@@ -63,6 +79,12 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     if arguments.get(1).is_some_and(|first| ["run", "check", "explain"].iter().any(|verb| first == verb)) {
         return cli::run(arguments);
+    }
+    if let [_, first, how] = &arguments[..]
+        && first == "leave-behind"
+    {
+        primitives::leave_behind(&how.to_string_lossy());
+        return ExitCode::SUCCESS;
     }
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();

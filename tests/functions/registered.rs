@@ -90,7 +90,7 @@ pub(crate) fn functions() -> Functions {
             [BEFORE.load(Ordering::Relaxed)]
         });
     let functions = conformance(functions);
-    odd(functions)
+    crate::primitives::functions(odd(functions))
 }
 
 /// What `mpflow conformance` asks for.
