@@ -22,7 +22,8 @@ class Segments:
     def __init__(self, control):
         self._control = control
         self._own = {}
-        self._free = []
+        # Own ones that may be written again, by their size, which is mostly the same.
+        self._free = {}
         self._free_bytes = 0
         # What RECYCLE named: whichever thread reads the control connection leaves it here for `put`.
         self._returned = []
@@ -47,16 +48,15 @@ class Segments:
             # Some may have come back since.
             self._control.receive(self, False)
         self._settle_returned()
-        best, best_size = None, 0
-        for number in self._free:
-            room = len(self._own[number])
+        for room in sorted(self._free) if len(self._free) > 1 else self._free:
             # One that is much too large is better kept for what needs it.
-            if size <= room <= 4 * size + (1 << 20) and (best is None or room < best_size):
-                best, best_size = number, room
-        if best is not None:
-            self._free.remove(best)
-            self._free_bytes -= best_size
-            return best
+            if size <= room <= 4 * size + (1 << 20):
+                numbers = self._free[room]
+                number = numbers.pop()
+                if not numbers:
+                    del self._free[room]
+                self._free_bytes -= room
+                return number
         if len(self._own) >= MOST:
             self._drop_free()
             if len(self._own) >= MOST:
@@ -93,8 +93,9 @@ class Segments:
     def give_back(self, numbers):
         """These were taken and are named by nothing."""
         for number in numbers:
-            self._free.append(number)
-            self._free_bytes += len(self._own[number])
+            room = len(self._own[number])
+            self._free.setdefault(room, []).append(number)
+            self._free_bytes += room
 
     def recycle(self, numbers):
         """Nobody reads these own segments any more."""
@@ -105,23 +106,31 @@ class Segments:
             return
         returned, self._returned = self._returned, []
         self.give_back([number for number in returned if number in self._own])
-        while self._free_bytes > FREE_BYTES and len(self._free) > 1:
-            self._drop([self._free[0]])
+        while self._free_bytes > FREE_BYTES and self._free_count() > 1:
+            self._drop(1)
+
+    def _free_count(self):
+        return sum(map(len, self._free.values()))
 
     def _drop_free(self):
         """Makes room for segments of another size."""
-        self._drop(self._free[: max(1, len(self._free) // 2)])
+        self._drop((self._free_count() + 1) // 2)
 
-    def _drop(self, numbers):
+    def _drop(self, count):
+        """Gives up so many of those that are free, those of the size that was free first before others."""
         from ._control import DROP
 
-        if not numbers:
-            return
-        for number in numbers:
-            self._free.remove(number)
-            self._free_bytes -= len(self._own[number])
+        dropped = b""
+        for _ in range(count):
+            room = next(iter(self._free))
+            number = self._free[room].pop(0)
+            if not self._free[room]:
+                del self._free[room]
+            self._free_bytes -= room
             self._own.pop(number).close()
-        self._control.send(DROP, b"".join([number.to_bytes(8, "little") for number in numbers]))
+            dropped += number.to_bytes(8, "little")
+        if dropped:
+            self._control.send(DROP, dropped)
 
     # Given segments.
 
@@ -130,7 +139,7 @@ class Segments:
         import mmap
 
         try:
-            self._given[number] = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
+            self._given[number] = _mapping_class()(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
         finally:
             os.close(descriptor)
 
@@ -159,6 +168,22 @@ class Segments:
             del freed[:count]
             for at in range(0, count, 1000):
                 self._control.send(FREE, b"".join([n.to_bytes(8, "little") for n in numbers[at : at + 1000]]))
+
+
+_MAPPING = None
+
+
+def _mapping_class():
+    """A mapping that may know its address."""
+    global _MAPPING
+    if _MAPPING is None:
+        import mmap
+
+        class Mapping(mmap.mmap):
+            address = None
+
+        _MAPPING = Mapping
+    return _MAPPING
 
 
 _CAN = None
@@ -236,13 +261,17 @@ def _by_address(freed):
             kind = kinds[size] = Use
         return kind
 
-    def use(number, mapping, size):
+    def address_of(mapping):
         found = Buffer()
         get(mapping, ctypes.byref(found), 0)
-        address = found.buf
         # The mapping stays where it is until it dies, and the exporter keeps it alive.
         release(ctypes.byref(found))
-        exporter = kind_of(size).from_address(address)
+        return found.buf
+
+    def use(number, mapping, size):
+        if mapping.address is None:
+            mapping.address = address_of(mapping)
+        exporter = kind_of(size).from_address(mapping.address)
         exporter.number, exporter.mapping = number, mapping
         # By way of a PickleBuffer, since `memoryview.cast` does not take ctypes' name for a byte.
         return PickleBuffer(memoryview(exporter).toreadonly()).raw()

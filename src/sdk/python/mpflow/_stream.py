@@ -13,6 +13,9 @@ from ._work import Work
 # A gathering should last about this long: less costs more writes than it need, more makes others wait.
 QUICK, SLOW = 0.001, 0.004
 
+# What lies in segments need not be copied on its way: more of it may travel together.
+_LARGE_BYTES = 1 << 20
+
 
 class Stream(Work):
     """A worker whose function is called once."""
@@ -104,7 +107,8 @@ class Stream(Work):
                 size = max(1, int(size * SLOW / 2 / took))
             if self._stdout is not None:
                 # Nor should a chunk become much larger than a block.
-                size = max(1, min(size, self._block_bytes // (self._stdout.average + 1) + 1))
+                most_bytes = _LARGE_BYTES if self._stdout.is_large else self._block_bytes
+                size = max(1, min(size, most_bytes // (self._stdout.average + 1) + 1))
 
     def emit(self, value, port):
         output = self.output(port)
