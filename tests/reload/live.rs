@@ -1,9 +1,9 @@
 //! A pipeline that runs inside the test, in a folder of its own.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -20,7 +20,7 @@ pub(crate) struct Live {
     pub(crate) run: Run,
     folder: TempDir,
     events: Receiver<Event>,
-    seen: RefCell<Vec<EventKind>>,
+    seen: Mutex<Vec<EventKind>>,
 }
 
 impl Live {
@@ -37,7 +37,7 @@ impl Live {
         }
         let run = Engine::new().stdout(Stdio::Null).start(&pipeline(text, &folder)).unwrap();
         let events = run.events();
-        Self { run, folder, events, seen: RefCell::default() }
+        Self { run, folder, events, seen: Mutex::default() }
     }
 
     /// Another document in the same folder.
@@ -75,8 +75,9 @@ impl Live {
 
     /// What has happened so far.
     pub(crate) fn seen(&self) -> Vec<EventKind> {
-        self.seen.borrow_mut().extend(self.events.try_iter().map(|event| event.kind));
-        self.seen.borrow().clone()
+        let mut seen = self.seen.lock().unwrap();
+        seen.extend(self.events.try_iter().map(|event| event.kind));
+        seen.clone()
     }
 
     /// By stage: the processes that there have been.
@@ -111,7 +112,7 @@ impl Live {
     pub(crate) fn finish(self) -> (Report, Vec<EventKind>, TempDir) {
         let Self { run, folder, events, seen } = self;
         let report = run.wait();
-        let mut seen = seen.into_inner();
+        let mut seen = seen.into_inner().unwrap();
         seen.extend(events.try_iter().map(|event| event.kind));
         balance(&report);
         (report, seen, folder)

@@ -5,6 +5,7 @@
 mod live;
 #[path = "../support/own_main.rs"]
 mod own_main;
+mod random;
 mod reloads;
 mod steer;
 
@@ -12,5 +13,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     mpflow::init(&mpflow::Functions::new());
-    own_main::run(&[steer::TESTS, reloads::TESTS].concat())
+    own_main::run(&[steer::TESTS, reloads::TESTS, random::TESTS].concat())
 }

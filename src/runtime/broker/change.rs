@@ -142,7 +142,10 @@ impl Broker {
                 self.producers[producer.0].counts_for = (planned.name != FAILED).then_some(stage);
             }
             for (port, planned) in plan.stages[stage].inputs.iter().enumerate() {
-                self.join(Consumer::Port { stage, port }, &planned.queues);
+                let mut queues = planned.queues.clone();
+                queues
+                    .extend(retired(stage).into_iter().flat_map(|old| self.left_to(plan, old, stage, port)));
+                self.join(Consumer::Port { stage, port }, &queues);
             }
             if let Some(old) = retired(stage) {
                 self.share_exchange(plan, old, stage);
@@ -196,6 +199,28 @@ impl Broker {
             note(&mut self.changes.producers, id);
         }
         self.close_if_done(id);
+    }
+
+    /// Queues that lead nowhere in the new plan, and whose last records the new form of a stage takes as well as the old
+    /// one would: those of the same port, in the same format, that all workers share.
+    fn left_to(&mut self, plan: &Plan, old: usize, new: usize, port: usize) -> Vec<usize> {
+        let planned = &plan.stages[new].inputs[port];
+        let same = plan.stages[old]
+            .inputs
+            .iter()
+            .position(|other| other.name == planned.name && other.format == planned.format);
+        let Some(same) = same else { return Vec::new() };
+        let own = Consumer::Port { stage: old, port: same };
+        let left: Vec<usize> = self.stages[old].inputs[same]
+            .queues
+            .iter()
+            .copied()
+            .filter(|&queue| self.consumers[queue] == own && self.queues[queue].is_shared())
+            .collect();
+        for &queue in &left {
+            self.consumers[queue] = Consumer::Port { stage: new, port };
+        }
+        left
     }
 
     /// A consumer takes from these queues, and from those that it took from before as long as something waits there.

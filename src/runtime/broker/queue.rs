@@ -157,6 +157,11 @@ impl Queue {
         }
     }
 
+    /// Whether its records are for whoever takes them.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.sharing == Sharing::Demand
+    }
+
     /// How many lanes there are: 1, or one for each worker.
     pub(crate) fn lanes(&self) -> usize {
         self.lanes.len()

@@ -459,15 +459,25 @@ impl RunLoop {
             matches!(supervisor.stage(stage).phase, Phase::Over(_)) || broker.takes_no_more(stage)
         });
         for stage in done {
+            self.work_done[stage] = true;
             self.inputs.push_back(Input::WorkDone { stage });
         }
     }
 
     /// A stage has ended that others may wait for.
     pub(super) fn release_behind(&mut self, old: usize) {
+        let is_over = |stage: usize| matches!(self.supervisor.stage(stage).phase, Phase::Over(_));
+        // One that was replaced before its own turn had come leaves its place in the row.
+        let before = match self.gates[old] {
+            Gate::Behind(before) if !is_over(before) => Some(before),
+            _ => None,
+        };
         for stage in 0..self.gates.len() {
             if self.gates[stage] == Gate::Behind(old) {
-                self.release(stage);
+                match before {
+                    Some(before) => self.gates[stage] = Gate::Behind(before),
+                    None => self.release(stage),
+                }
             }
         }
     }

@@ -66,15 +66,14 @@ impl Supervisor {
         self.actions.push(Action::CloseInput(worker));
     }
 
-    pub(super) fn work_done(&mut self, stage: usize) {
+    pub(super) fn work_done(&mut self, stage: usize, now: Instant) {
         self.stages[stage].work_done = true;
+        if self.stages[stage].phase == Phase::Leaving {
+            return self.dismiss(stage, now);
+        }
         for rank in 0..self.stages[stage].slots.len() {
             match self.stages[stage].slots[rank] {
                 Slot::Running { process } => {
-                    let worker = Worker { stage, rank, generation: process.generation };
-                    self.actions.push(Action::CloseInput(worker));
-                }
-                Slot::Finishing { process, asked: Asked::Leave, .. } => {
                     let worker = Worker { stage, rank, generation: process.generation };
                     self.actions.push(Action::CloseInput(worker));
                 }

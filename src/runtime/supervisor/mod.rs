@@ -399,7 +399,7 @@ impl Supervisor {
             Input::SuccessorRuns { stage, rank } => self.succeed(stage, rank),
             Input::Grow { stage } => self.grow(stage, now),
             Input::Retire { worker, asked } => self.retire(worker, asked, now),
-            Input::WorkDone { stage } => self.work_done(stage),
+            Input::WorkDone { stage } => self.work_done(stage, now),
             Input::Unwanted { stage } => self.unwanted(stage, now),
             Input::Fault { worker, reason } => self.fault(worker, reason),
             Input::Fail { stage, rank, exit, reason, stderr } => {

@@ -97,7 +97,7 @@ impl Supervisor {
         for &stage in stages {
             if matches!(self.stages[stage].phase, Phase::Running | Phase::Restarting) {
                 self.stages[stage].phase = Phase::StandingBy;
-                self.dismiss(stage, true, now);
+                self.dismiss(stage, now);
             }
         }
     }
@@ -180,23 +180,24 @@ impl Supervisor {
         state.phase = Phase::Leaving;
         state.fallen = None;
         state.leave_by = Some(now + state.config.stop.grace);
-        self.dismiss(stage, false, now);
+        // Others are told when what is left for them alone has been taken.
+        if state.config.is_source {
+            self.dismiss(stage, now);
+        }
     }
 
-    /// Has the workers of a stage finish what they hold. `closes`: they are told so now, and not when nothing more is left
-    /// for them.
-    fn dismiss(&mut self, stage: usize, closes: bool, now: Instant) {
+    /// Has the workers of a stage finish what they hold: nothing more comes for them.
+    pub(super) fn dismiss(&mut self, stage: usize, now: Instant) {
         let is_source = self.stages[stage].config.is_source;
-        let stop_at = Some(now + self.stages[stage].config.stop.grace);
+        let grace = self.stages[stage].config.stop.grace;
+        let stop_at = Some(self.stages[stage].leaves_by().unwrap_or(now + grace));
         for rank in 0..self.stages[stage].slots.len() {
             match self.stages[stage].slots[rank] {
                 Slot::Running { process } if !is_source => {
                     self.stages[stage].slots[rank] =
                         Slot::Finishing { process, asked: Asked::Leave, stop_at };
-                    if closes {
-                        let generation = process.generation;
-                        self.actions.push(Action::CloseInput(Worker { stage, rank, generation }));
-                    }
+                    let generation = process.generation;
+                    self.actions.push(Action::CloseInput(Worker { stage, rank, generation }));
                 }
                 // Nothing else tells a source that it is to end.
                 Slot::Running { .. } | Slot::Starting { .. } | Slot::BackingOff { .. } => {
@@ -224,6 +225,11 @@ impl Supervisor {
             && !self.is_failing;
         match state.phase {
             Phase::Preparing => self.end_stage(stage, Outcome::Replaced, now),
+            // It is not the pipeline's any more.
+            Phase::Leaving => {
+                self.end_stage(stage, Outcome::Replaced, now);
+                return true;
+            }
             Phase::Running if is_on_trial => {
                 state.phase = Phase::Fallen;
                 state.fallen = Some(Box::new(failure.clone()));

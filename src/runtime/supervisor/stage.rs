@@ -348,7 +348,7 @@ impl Stage {
 
     /// Whether workers are started in it, and started again.
     pub(crate) fn is_active(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Preparing)
+        matches!(self.phase, Phase::Running | Phase::Preparing | Phase::Leaving)
     }
 
     /// Whether no process is here and none will come by itself.

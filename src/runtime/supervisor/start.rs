@@ -145,7 +145,7 @@ impl Supervisor {
             Ok(backoff) => {
                 stage.restart_count += 1;
                 let id = stage.config.id(worker);
-                let is_alone = stage.phase == Phase::Preparing;
+                let is_alone = stage.phase != Phase::Running;
                 let group = match policy.scope {
                     _ if is_alone => Vec::new(),
                     RestartScope::Worker => Vec::new(),
