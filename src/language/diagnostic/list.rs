@@ -153,7 +153,7 @@ const MAX_KEPT: usize = 500;
 /// }
 /// # assert_eq!(found.errors(), 2);
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
     omitted: usize,
@@ -241,6 +241,13 @@ impl fmt::Display for Diagnostics {
             (_, 0) => f.write_str(&counted(errors, "error")),
             _ => write!(f, "{} and {}", counted(errors, "error"), counted(warnings, "warning")),
         }
+    }
+}
+
+/// All of them, as [`Diagnostics::plain`] says them: it is what a program shows whose `main` returns one.
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.plain())
     }
 }
 

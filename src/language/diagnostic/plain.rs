@@ -50,7 +50,9 @@ fn write_one(f: &mut fmt::Formatter<'_>, diagnostic: &Diagnostic) -> fmt::Result
         let width = label.span().of(&diagnostic.source().text).chars().count().max(1);
         let gap = " ".repeat(column - 1);
         // A tab would put the marks under the wrong column.
-        write!(f, "\n  {line:>4} | {}", source.line(line).replace('\t', " "))?;
+        // The line of a document that code has written is nowhere else to be found.
+        let number = if source.origin(start).is_some() { String::new() } else { line.to_string() };
+        write!(f, "\n  {number:>4} | {}", source.line(line).replace('\t', " "))?;
         write!(f, "\n       | {gap}{} {}", "^".repeat(width), label.text())?;
     }
     match diagnostic.help() {

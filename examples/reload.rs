@@ -1,0 +1,42 @@
+//! A run that becomes another pipeline while it goes on: no record is lost, and what did not change keeps its process.
+//!
+//! ```text
+//! cargo run --example reload
+//! ```
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use mpflow::pipeline::{Edge, Mode, Stage};
+use mpflow::{Engine, Functions, Pipeline, Stdio};
+
+/// A counter that is fed through a stage that changes.
+fn greeting(word: &str) -> Result<Pipeline, mpflow::language::Diagnostics> {
+    let greet = format!("awk '{{ print \"{word} \" $0; fflush() }}'");
+    Pipeline::builder("greet")
+        .stage("greet", Stage::shell(greet).mode(Mode::Map))
+        .stage("number", Stage::shell("awk '{ print NR, $0; fflush() }'"))
+        .edge(Edge::queue("stdin -> greet -> number -> stdout"))
+        .build()
+}
+
+pub fn main() -> Result<(), Box<dyn Error>> {
+    mpflow::init(&Functions::new());
+
+    let run = Engine::new().stdin(Stdio::Values).stdout(Stdio::Values).start(&greeting("hello")?)?;
+    let (input, mut output) = (run.input::<str>()?, run.output::<String>()?);
+    input.send("Ada")?;
+    println!("{}", output.recv()?);
+
+    // Returns when it has taken effect, or with the reason why the run goes on as it was.
+    run.reload(&greeting("good morning")?, BTreeMap::new())?;
+    input.send("Grace")?;
+    println!("{}", output.recv()?);
+
+    drop(input);
+    for line in output {
+        println!("{}", line?);
+    }
+    println!("{:?}", run.wait().outcome);
+    Ok(())
+}
