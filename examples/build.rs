@@ -11,7 +11,7 @@ use mpflow::pipeline::{Charset, Drawing, Edge, Stage};
 use mpflow::report::Outcome;
 use mpflow::{Engine, Functions, Pipeline, Stdio};
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     mpflow::init(&Functions::new());
 
     let has_mistake = std::env::args().any(|argument| argument == "wrong");

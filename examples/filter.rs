@@ -18,7 +18,7 @@ edges:
   - queue: stdin -> letters -> count -> stdout
 ";
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     mpflow::init(&Functions::new());
 
     let run =

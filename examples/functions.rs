@@ -36,7 +36,7 @@ fn bill(order: Order) -> Result<Invoice, std::num::ParseFloatError> {
     Ok(Invoice { id: order.id, cents: (amount * 100.0).round() as u64 })
 }
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let functions = Functions::new().try_map("bill", bill);
     // Workers are this program, started again: in them, `init` does not return.
     mpflow::init(&functions);

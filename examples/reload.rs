@@ -20,7 +20,7 @@ fn greeting(word: &str) -> Result<Pipeline, mpflow::language::Diagnostics> {
         .build()
 }
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     mpflow::init(&Functions::new());
 
     let run = Engine::new().stdin(Stdio::Values).stdout(Stdio::Values).start(&greeting("hello")?)?;

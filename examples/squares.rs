@@ -17,7 +17,7 @@ edges:
   - {queue: stdin -> square -> stdout, format: json}
 ";
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     // First thing in `main`: this program is started once more, as the process that starts all workers.
     mpflow::init(&Functions::new());
 

@@ -12,7 +12,7 @@ use mpflow::event::EventKind;
 use mpflow::pipeline::{Edge, Mode, Stage};
 use mpflow::{Engine, Functions, Pipeline, Stdio, Stop};
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     mpflow::init(&Functions::new());
 
     let pipeline = Pipeline::builder("watched")

@@ -286,3 +286,92 @@ fn no_timer_asks_the_wall_clock() {
     }
     assert!(looked_at > 30, "{looked_at} files");
 }
+
+/// Crates that the library is made of and that no program which uses it should have to know.
+const INSIDE: [&str; 12] = [
+    "bytes",
+    "dotenvy",
+    "granit_parser",
+    "libc",
+    "minijinja",
+    "nix",
+    "notify",
+    "petgraph",
+    "rmp_serde",
+    "rustix",
+    "serde_yaml",
+    "uuid",
+];
+
+/// The names that a file imports from crates of the inside, those crates' own among them.
+fn names_from_inside(code: &str) -> Vec<String> {
+    let mut names: Vec<String> = INSIDE.iter().map(|name| format!("{name}::")).collect();
+    for statement in code.split("use ").skip(1) {
+        let statement = statement.split(';').next().unwrap_or_default();
+        if INSIDE.iter().any(|name| statement.starts_with(&format!("{name}::"))) {
+            let words = statement.split(|char: char| !(char.is_alphanumeric() || char == '_'));
+            let types = words.filter(|word| word.starts_with(char::is_uppercase));
+            names.extend(types.map(str::to_owned));
+        }
+    }
+    names
+}
+
+/// What a file shows to the outside: each item or field that is `pub`, up to its body or its end.
+fn shown(code: &str) -> Vec<&str> {
+    let mut shown = Vec::new();
+    for (at, _) in code.match_indices("pub ") {
+        let before = &code[..at];
+        if !before.is_empty() && !before.ends_with(char::is_whitespace) {
+            continue;
+        }
+        let rest = &code[at..];
+        let ends = if rest.starts_with("pub fn") { &['{', ';'][..] } else { &['{', ';', '\n'][..] };
+        shown.push(rest.split(ends).next().unwrap_or_default());
+    }
+    shown
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|char: char| !(char.is_alphanumeric() || char == '_'))
+}
+
+#[test]
+fn what_the_crate_shows_names_no_crate_of_its_inside() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    rust_files(&src, &mut paths);
+    let mut complaints = Vec::new();
+    for path in paths.iter().filter(|path| !path.starts_with(src.join("cli"))) {
+        let code = without_comments(&fs::read_to_string(path).unwrap());
+        let inside = names_from_inside(&code);
+        for item in shown(&code) {
+            let is_inside = |name: &String| {
+                item.contains(name.as_str()) && (name.ends_with("::") || words(item).any(|word| word == name))
+            };
+            if let Some(name) = inside.iter().find(|name| is_inside(name)) {
+                complaints.push(format!("{}: `{}` names `{name}`", path.display(), item.trim()));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn the_crate_shows_what_is_meant_to_be_used_and_no_more() {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let modules: Vec<&str> =
+        lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let hidden = ["graph", "model", "runtime", "process", "ipc", "sys", "sdk", "engine", "explain", "worker"];
+    assert!(modules.contains(&"pipeline") && modules.contains(&"report"), "{modules:?}");
+    for module in hidden {
+        assert!(!modules.contains(&module), "`{module}` is of the inside: re-export what of it is meant");
+    }
+}
+
+#[test]
+fn a_type_of_the_inside_in_a_signature_is_found() {
+    let code = "use nix::unistd::{Pid, getpid};\npub fn wait(pid: Pid,\n    x: u8) -> u8 {\n}\npub(crate) fn own(pid: Pid) {}\n";
+    assert!(names_from_inside(code).contains(&"Pid".to_owned()));
+    assert_eq!(shown(code), ["pub fn wait(pid: Pid,\n    x: u8) -> u8 "]);
+}

@@ -11,8 +11,8 @@ use std::path::Path;
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use mpflow::change::{Change, Step, Why};
-use mpflow::graph::{self, Effect, KEYS, Level, Plan};
-use mpflow::language::{self, Document, ParseOptions};
+use mpflow::language::{self, ParseOptions};
+use mpflow::pipeline::{Effect, KEYS, Level, Pipeline};
 use support::Value;
 use tempfile::TempDir;
 
@@ -148,14 +148,9 @@ fn folder() -> TempDir {
     folder
 }
 
-fn plan(text: &str, folder: &Path) -> Plan {
-    let path = folder.join("pipeline.yaml");
-    let document = Document::parse(text, &path, &ParseOptions::of_this_process())
-        .unwrap_or_else(|diagnostics| panic!("{text}\n{diagnostics:?}"));
-    match graph::plan(document.pipeline()) {
-        Ok(planned) => planned.plan,
-        Err(problems) => panic!("{text}\n{problems:#?}"),
-    }
+fn pipeline(text: &str, folder: &Path) -> Pipeline {
+    Pipeline::from_yaml_with(text, folder.join("pipeline.yaml"), &ParseOptions::of_this_process())
+        .unwrap_or_else(|diagnostics| panic!("{text}\n{diagnostics:?}"))
 }
 
 fn change(case: &Case) -> Change {
@@ -168,7 +163,7 @@ fn change(case: &Case) -> Change {
 }
 
 fn compare(old: &str, new: &str, folder: &Path) -> Change {
-    graph::compare(&plan(old, folder), &plan(new, folder), &BTreeMap::new())
+    pipeline(old, folder).compare(&pipeline(new, folder), &BTreeMap::new())
 }
 
 fn is_because_of(why: &[Why], key: &str) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use mpflow::conformance::{self, Check, Mode, Options, Verdict};
-use mpflow::model::Format;
+use mpflow::pipeline::Format;
 
 use super::error::CliError;
 use super::exit::End;

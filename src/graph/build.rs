@@ -8,7 +8,7 @@ use crate::model::{Body, Format, Mode, Pipeline, Problem, QueueOptions, STDIN, S
 
 /// A plan, and what is worth knowing about it before it runs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Planned {
+pub(crate) struct Planned {
     /// What is to be run.
     pub plan: Plan,
     /// Not wrong, but perhaps not meant.
@@ -29,7 +29,7 @@ pub enum Ends {
 /// # Errors
 ///
 /// Everything that is wrong with the graph, in a fixed order, warnings among it.
-pub fn plan(pipeline: &Pipeline) -> Result<Planned, Vec<Problem>> {
+pub(crate) fn plan(pipeline: &Pipeline) -> Result<Planned, Vec<Problem>> {
     plan_for(pipeline, Ends::Bytes)
 }
 
@@ -38,7 +38,7 @@ pub fn plan(pipeline: &Pipeline) -> Result<Planned, Vec<Problem>> {
 /// # Errors
 ///
 /// As [`plan`].
-pub fn plan_for(pipeline: &Pipeline, ends: Ends) -> Result<Planned, Vec<Problem>> {
+pub(crate) fn plan_for(pipeline: &Pipeline, ends: Ends) -> Result<Planned, Vec<Problem>> {
     let mut problems = Vec::new();
     let net = Net::new(pipeline, ends, &mut problems);
     check::check(&net, &mut problems);

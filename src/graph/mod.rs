@@ -8,7 +8,7 @@ mod build;
 mod check;
 mod compare;
 mod dag;
-pub mod draw;
+pub(crate) mod draw;
 mod live;
 mod plan;
 #[cfg(test)]
@@ -17,7 +17,9 @@ mod resolve;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use build::{Ends, Planned, plan, plan_for};
-pub use compare::{Effect, KEYS, Key, Level, compare};
+pub use build::Ends;
+pub(crate) use build::{plan, plan_for};
+pub(crate) use compare::compare;
+pub use compare::{Effect, KEYS, Key, Level};
 pub(crate) use live::{Live, Merged};
-pub use plan::{PipePlan, Plan, PortPlan, PortRef, QueuePlan, StagePlan};
+pub(crate) use plan::{PipePlan, Plan, PortPlan, PortRef, QueuePlan, StagePlan};

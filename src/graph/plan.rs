@@ -6,7 +6,7 @@ use crate::model::{Format, QueueOptions, SharedObject, Stage, StopPolicy};
 
 /// A checked pipeline, ready to run. Stages, queues and pipes are named by their position.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The pipeline's name.
     pub name: String,
     /// The pipeline's folder, absolute: where Python looks for modules first.
@@ -28,7 +28,7 @@ pub struct Plan {
 
 /// One stage and its ports.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StagePlan {
+pub(crate) struct StagePlan {
     /// What the user declared.
     pub stage: Stage,
     /// The ports that queues lead into; `stdin` first, then the user's own in the order of the document.
@@ -42,7 +42,7 @@ pub struct StagePlan {
 
 /// One port that queues are joined to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PortPlan {
+pub(crate) struct PortPlan {
     /// `stdin`, `stdout`, `stderr`, `failed` or the user's own.
     pub name: String,
     /// How its bytes are cut into records; the same for all its queues, but that queues of `lines` and `json` may
@@ -54,7 +54,7 @@ pub struct PortPlan {
 
 /// An end of a queue: a stage and the position of the port in [`StagePlan::inputs`] or [`StagePlan::outputs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PortRef {
+pub(crate) struct PortRef {
     /// Position in [`Plan::stages`].
     pub stage: usize,
     /// Position among the stage's inputs (a consumer) or outputs (a producer).
@@ -63,7 +63,7 @@ pub struct PortRef {
 
 /// One queue.
 #[derive(Debug, Clone, PartialEq)]
-pub struct QueuePlan {
+pub(crate) struct QueuePlan {
     /// `crawl -> parse`, as messages and reports show it.
     pub name: String,
     /// Whether the document declares it.
@@ -80,7 +80,7 @@ pub struct QueuePlan {
 
 /// One pipe edge: as many kernel pipes as its two stages have workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PipePlan {
+pub(crate) struct PipePlan {
     /// `encoder -> muxer`.
     pub name: String,
     /// The writing stage, position in [`Plan::stages`].
@@ -100,7 +100,7 @@ pub struct PipePlan {
 impl Plan {
     /// Whether the width of a stage's pool is more than a number: worker `i` is joined to worker `i` of another stage by a
     /// pipe, or has the records of its keys, or of all, for itself.
-    pub fn is_bound_to_width(&self, stage: usize) -> bool {
+    pub(crate) fn is_bound_to_width(&self, stage: usize) -> bool {
         let has_lanes = |&queue: &usize| {
             let options = &self.queues[queue].options;
             options.partition_by.is_some() || options.to_each
@@ -110,14 +110,14 @@ impl Plan {
     }
 
     /// The position of the stage of this name.
-    pub fn stage_position(&self, name: &str) -> Option<usize> {
+    pub(crate) fn stage_position(&self, name: &str) -> Option<usize> {
         self.stages.iter().position(|plan| plan.stage.name == name)
     }
 }
 
 impl StagePlan {
     /// Whether no queue feeds it. A pipe or a file still may: see [`Plan::pipes`] and [`Stage::stdin`].
-    pub fn is_source(&self) -> bool {
+    pub(crate) fn is_source(&self) -> bool {
         self.inputs.is_empty()
     }
 }

@@ -100,7 +100,7 @@ fn has_cycle(edges: &[(usize, usize)]) -> bool {
     }
 }
 
-fn cycles(result: &Result<super::Planned, Vec<Problem>>) -> Vec<&Problem> {
+fn cycles(result: &Result<super::build::Planned, Vec<Problem>>) -> Vec<&Problem> {
     let problems = match result {
         Ok(_) => &[][..],
         Err(problems) => problems,

@@ -3,7 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::{Ends, Plan, Planned, plan, plan_for};
+use super::build::Planned;
+use super::{Ends, Plan, plan, plan_for};
 use crate::model::*;
 
 /// A pipeline in the making. Edges are written as in a document: `a.port -> b`, `stdin -> a`.

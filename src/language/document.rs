@@ -16,7 +16,7 @@ use crate::model::{Pipeline, Problem};
 
 /// A document without mistakes.
 #[derive(Debug, Clone)]
-pub struct Document {
+pub(crate) struct Document {
     pipeline: Pipeline,
     source: Source,
     places: Places,
@@ -31,7 +31,7 @@ impl Document {
     /// # Errors
     ///
     /// All mistakes in the file, with the warnings among them; or the one reason why it cannot be read.
-    pub fn load(path: &Path, options: &ParseOptions) -> Result<Self, Diagnostics> {
+    pub(crate) fn load(path: &Path, options: &ParseOptions) -> Result<Self, Diagnostics> {
         Self::parse(&read_file(path)?, path, options)
     }
 
@@ -41,7 +41,7 @@ impl Document {
     /// # Errors
     ///
     /// All mistakes in the text, with the warnings among them.
-    pub fn parse(text: &str, path: &Path, options: &ParseOptions) -> Result<Self, Diagnostics> {
+    pub(crate) fn parse(text: &str, path: &Path, options: &ParseOptions) -> Result<Self, Diagnostics> {
         Self::read(Source::new(path.display().to_string(), text), path, options)
     }
 
@@ -84,37 +84,38 @@ impl Document {
     }
 
     /// What the document says.
-    pub fn pipeline(&self) -> &Pipeline {
+    pub(crate) fn pipeline(&self) -> &Pipeline {
         &self.pipeline
     }
 
     /// The same, without the document.
-    pub fn into_pipeline(self) -> Pipeline {
+    #[cfg(test)]
+    pub(crate) fn into_pipeline(self) -> Pipeline {
         self.pipeline
     }
 
     /// The file, absolute.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The `env_file`s that were read, absolute.
-    pub fn env_files(&self) -> &[PathBuf] {
+    pub(crate) fn env_files(&self) -> &[PathBuf] {
         &self.env_files
     }
 
     /// The text.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.source.text
     }
 
     /// What is worth knowing of a document that can be run.
-    pub fn warnings(&self) -> &Diagnostics {
+    pub(crate) fn warnings(&self) -> &Diagnostics {
         &self.warnings
     }
 
     /// Shows what other layers have found at its places in the text.
-    pub fn diagnose(&self, problems: Vec<Problem>) -> Diagnostics {
+    pub(crate) fn diagnose(&self, problems: Vec<Problem>) -> Diagnostics {
         let findings = problems.into_iter().map(|problem| finding(problem, &self.places));
         Diagnostics::new(findings, &self.source)
     }

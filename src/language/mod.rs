@@ -26,7 +26,7 @@ pub(crate) mod write;
 #[cfg(test)]
 pub(crate) use decode::keys;
 pub use diagnostic::{Diagnostic, Diagnostics, Label};
-pub use document::Document;
+pub(crate) use document::Document;
 pub use options::ParseOptions;
 pub use schema::schema;
 pub use span::Span;

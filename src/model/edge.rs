@@ -6,7 +6,7 @@ use super::{STDIN, STDOUT};
 
 /// One end of an edge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Endpoint {
+pub(crate) enum Endpoint {
     /// `mpflow`'s own standard input (as a producer) or output (as a consumer).
     Engine,
     /// A port of a stage. The standard ones are `stdin`, `stdout`, `stderr` and `failed`.
@@ -18,19 +18,9 @@ pub enum Endpoint {
     },
 }
 
-impl Endpoint {
-    /// The stage, where it is one.
-    pub fn stage(&self) -> Option<&str> {
-        match self {
-            Self::Engine => None,
-            Self::Stage { stage, .. } => Some(stage),
-        }
-    }
-}
-
 /// A connection from one stage's output port to another's input port.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Edge {
+pub(crate) struct Edge {
     /// The producer.
     pub from: Endpoint,
     /// The consumer.
@@ -58,7 +48,7 @@ impl fmt::Display for Edge {
 
 /// What an edge is.
 #[derive(Debug, Clone, PartialEq)]
-pub enum EdgeKind {
+pub(crate) enum EdgeKind {
     /// Records, many-to-many, through a bounded store of the engine's.
     Queue(QueueOptions),
     /// Bytes, straight from one process to the other.
@@ -67,7 +57,7 @@ pub enum EdgeKind {
 
 /// The options of a queue.
 #[derive(Debug, Clone, PartialEq)]
-pub struct QueueOptions {
+pub(crate) struct QueueOptions {
     /// How records are framed and coded; `None` until the graph has chosen by the ends.
     pub format: Option<Format>,
     /// Records that wait in it at most; `None`: as many as fit in `capacity_bytes`.
@@ -100,7 +90,7 @@ impl Default for QueueOptions {
 
 /// The options of a pipe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PipeOptions {
+pub(crate) struct PipeOptions {
     /// A connected pair of sockets instead of a one-way pipe.
     pub duplex: bool,
     /// Capacity asked of the kernel, in bytes; `None`: the kernel's own.
@@ -120,7 +110,7 @@ pub enum WhenFull {
 
 /// What part of a record chooses its worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PartitionKey {
+pub(crate) enum PartitionKey {
     /// A JSON pointer, RFC 6901.
     Pointer(String),
     /// A field of the line, counted from 1, fields being separated by white space.

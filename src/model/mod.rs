@@ -15,21 +15,24 @@ mod stage;
 mod stop;
 mod suggest;
 
-pub use edge::{Edge, EdgeKind, Endpoint, Format, PartitionKey, PipeOptions, QueueOptions, WhenFull};
+pub(crate) use edge::{Edge, EdgeKind, Endpoint, PartitionKey, PipeOptions, QueueOptions};
+pub use edge::{Format, WhenFull};
 pub use exit::{Exit, Signal, Usage};
-pub use per_worker::PerWorker;
-pub use pipeline::{Pipeline, SharedKind, SharedObject};
-pub use placeholder::{Piece, Record, Template};
+pub(crate) use per_worker::PerWorker;
+pub(crate) use pipeline::{Pipeline, SharedKind, SharedObject};
+pub(crate) use placeholder::{Piece, Record, Template};
+pub(crate) use policy::Dependency;
 pub use policy::{
-    Backoff, Dependency, DependencyState, Limits, OnError, OnFailure, Probe, ProbeKind, Restart,
-    RestartPolicy, RestartScope, Retry, StopPolicy,
+    Backoff, DependencyState, Limits, OnError, OnFailure, Probe, ProbeKind, Restart, RestartPolicy,
+    RestartScope, Retry, StopPolicy,
 };
 pub use problem::{Label, Place, Problem, Severity};
-pub use stage::{Batch, Body, Command, Mode, Pool, Redirect, Stage, StartMethod};
+pub use stage::{Batch, Mode, Redirect, StartMethod};
+pub(crate) use stage::{Body, Command, Pool, Stage};
 pub use stop::Stop;
 pub(crate) use suggest::nearest;
 
 /// The name of a stage, a worker or an edge end that stands for `mpflow`'s own standard input.
-pub const STDIN: &str = "stdin";
+pub(crate) const STDIN: &str = "stdin";
 /// The name of an edge end that stands for `mpflow`'s own standard output.
-pub const STDOUT: &str = "stdout";
+pub(crate) const STDOUT: &str = "stdout";

@@ -4,7 +4,7 @@
 ///
 /// The language evaluates it for every rank the pool can reach, so that the runtime needs no expressions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PerWorker<T> {
+pub(crate) enum PerWorker<T> {
     /// Every worker has the same value.
     Same(T),
     /// Worker `i` has element `i`; never empty.
@@ -17,7 +17,7 @@ impl<T> PerWorker<T> {
     /// # Panics
     ///
     /// If the value was made for fewer workers than `rank + 1`.
-    pub fn get(&self, rank: usize) -> &T {
+    pub(crate) fn get(&self, rank: usize) -> &T {
         match self {
             Self::Same(value) => value,
             Self::ByRank(values) => &values[rank],
@@ -25,18 +25,10 @@ impl<T> PerWorker<T> {
     }
 
     /// Every different value that was given, in the order of ranks.
-    pub fn all(&self) -> &[T] {
+    pub(crate) fn all(&self) -> &[T] {
         match self {
             Self::Same(value) => std::slice::from_ref(value),
             Self::ByRank(values) => values,
-        }
-    }
-
-    /// The same with every value replaced by what `f` makes of it.
-    pub fn map<U>(&self, mut f: impl FnMut(&T) -> U) -> PerWorker<U> {
-        match self {
-            Self::Same(value) => PerWorker::Same(f(value)),
-            Self::ByRank(values) => PerWorker::ByRank(values.iter().map(f).collect()),
         }
     }
 }

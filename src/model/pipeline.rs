@@ -6,7 +6,7 @@ use super::{Edge, Stage, StopPolicy};
 
 /// One pipeline: stages joined by edges.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pipeline {
+pub(crate) struct Pipeline {
     /// Shown in logs and reports; the file's stem where the document does not say.
     pub name: String,
     /// Free text, empty where the document has none.
@@ -23,16 +23,17 @@ pub struct Pipeline {
     pub stop: StopPolicy,
 }
 
+#[cfg(test)]
 impl Pipeline {
     /// The stage of this name.
-    pub fn stage(&self, name: &str) -> Option<&Stage> {
+    pub(crate) fn stage(&self, name: &str) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.name == name)
     }
 }
 
 /// One named object that all workers share.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SharedObject {
+pub(crate) struct SharedObject {
     /// Its name, unique in the pipeline.
     pub name: String,
     /// What it is.
@@ -41,7 +42,7 @@ pub struct SharedObject {
 
 /// The kinds of shared objects.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SharedKind {
+pub(crate) enum SharedKind {
     /// One number or truth value: `i64`, `u64`, `f64` or `bool`, and its first value.
     Value {
         /// `i64`, `u64`, `f64` or `bool`.

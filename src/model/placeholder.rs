@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// A part of a command with placeholders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Piece {
+pub(crate) enum Piece {
     /// `{}`: the record.
     Whole,
     /// `{.}`: the record without its extension.
@@ -38,7 +38,7 @@ const PLACEHOLDERS: [(&str, Piece); 7] = [
 
 /// The record that a process is started for.
 #[derive(Debug, Clone, Copy)]
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// Its bytes, without the end of record.
     pub bytes: &'a [u8],
     /// Its number, from 1.
@@ -49,12 +49,12 @@ pub struct Record<'a> {
 
 impl Piece {
     /// How it is written.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         PLACEHOLDERS.iter().find(|(_, piece)| *piece == self).map_or("", |(word, _)| word)
     }
 
     /// The environment variable that carries it to a shell.
-    pub fn variable(self) -> &'static str {
+    pub(crate) fn variable(self) -> &'static str {
         match self {
             Self::Whole => "MPFLOW_RECORD",
             Self::WithoutExtension => "MPFLOW_RECORD_WITHOUT_EXTENSION",
@@ -67,12 +67,12 @@ impl Piece {
     }
 
     /// Whether it is taken from the record itself, and not from its number or slot.
-    pub fn reads_record(self) -> bool {
+    pub(crate) fn reads_record(self) -> bool {
         !matches!(self, Self::Sequence | Self::Slot)
     }
 
     /// What it stands for.
-    pub fn value<'a>(self, record: Record<'a>) -> Cow<'a, [u8]> {
+    pub(crate) fn value<'a>(self, record: Record<'a>) -> Cow<'a, [u8]> {
         let bytes = record.bytes;
         match self {
             Self::Whole => Cow::Borrowed(bytes),
@@ -112,7 +112,7 @@ fn without_extension(path: &[u8]) -> &[u8] {
 
 /// One text in which placeholders may stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
+pub(crate) struct Template {
     /// Literal texts and placeholders in turn.
     parts: Vec<Part>,
 }
@@ -125,7 +125,7 @@ enum Part {
 
 impl Template {
     /// Finds the placeholders of a text.
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -148,12 +148,12 @@ impl Template {
     }
 
     /// A text in which nothing is a placeholder.
-    pub fn literal(text: &str) -> Self {
+    pub(crate) fn literal(text: &str) -> Self {
         Self { parts: vec![Part::Literal(text.to_owned())] }
     }
 
     /// The placeholders in it, in order, with repetitions.
-    pub fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
         self.parts.iter().filter_map(|part| match part {
             Part::Piece(piece) => Some(*piece),
             Part::Literal(_) => None,
@@ -161,7 +161,7 @@ impl Template {
     }
 
     /// The text for one record.
-    pub fn expand(&self, record: Record<'_>) -> Vec<u8> {
+    pub(crate) fn expand(&self, record: Record<'_>) -> Vec<u8> {
         let mut text = Vec::new();
         for part in &self.parts {
             match part {
@@ -173,7 +173,7 @@ impl Template {
     }
 
     /// The text as a shell script in which each placeholder is a quoted reference to its variable.
-    pub fn shell_script(&self) -> String {
+    pub(crate) fn shell_script(&self) -> String {
         let mut script = String::new();
         let mut quoting = Quoting::default();
         for part in &self.parts {
@@ -198,7 +198,7 @@ impl Template {
 
     /// A placeholder that a shell would compute, `$(({} + 1))`: the script from its `$((` to the placeholder.
     /// What a record holds must not come there: some shells run commands that stand in such an expression.
-    pub fn record_in_arithmetic(&self) -> Option<String> {
+    pub(crate) fn record_in_arithmetic(&self) -> Option<String> {
         let mut quoting = Quoting::default();
         let mut script = String::new();
         for part in &self.parts {

@@ -114,7 +114,7 @@ impl Default for Backoff {
 
 /// What must have happened to another stage first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dependency {
+pub(crate) struct Dependency {
     /// The other stage.
     pub stage: String,
     /// What must be so.

@@ -8,7 +8,7 @@ use super::{Dependency, Exit, Limits, OnError, OnFailure, PerWorker, Probe, Rest
 
 /// One declared piece of work, run by a pool of identical workers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// Unique in the pipeline.
     pub name: String,
     /// What its workers run.
@@ -86,19 +86,19 @@ pub struct Stage {
 
 impl Stage {
     /// The name of the worker with this rank: the stage's own where the pool can only be one wide.
-    pub fn worker_name(&self, rank: usize) -> String {
+    pub(crate) fn worker_name(&self, rank: usize) -> String {
         if self.pool.max == 1 { self.name.clone() } else { format!("{}/{rank}", self.name) }
     }
 
     /// Whether its records are leased, so that they survive the death of the worker that held them.
-    pub fn is_leased(&self) -> bool {
+    pub(crate) fn is_leased(&self) -> bool {
         matches!(self.mode, Mode::Map | Mode::Each)
     }
 }
 
 /// What the workers of a stage run.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Body {
+pub(crate) enum Body {
     /// A program.
     Command(PerWorker<Command>),
     /// A Python callable, `module:callable` or `path/file.py:callable`.
@@ -129,7 +129,7 @@ pub enum Mode {
 
 /// How many workers a stage has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pool {
+pub(crate) struct Pool {
     /// At the start, and when idle; at least 1.
     pub min: usize,
     /// At most; equal to `min` where the pool does not grow.
@@ -138,7 +138,7 @@ pub struct Pool {
 
 impl Pool {
     /// Whether it grows and shrinks.
-    pub fn is_elastic(self) -> bool {
+    pub(crate) fn is_elastic(self) -> bool {
         self.min != self.max
     }
 }

@@ -39,10 +39,12 @@ pub use loaded::{Drawing, Pipeline};
 pub use shared::Shared;
 pub use stage::Stage;
 
-pub use crate::graph::Ends;
 pub use crate::graph::draw::Charset;
+pub use crate::graph::{Effect, Ends, KEYS, Key, Level};
 pub use crate::language::write::literal;
 pub use crate::model::{
-    Backoff, Batch, DependencyState, Exit, Format, Limits, Mode, OnError, OnFailure, Probe, ProbeKind,
-    Redirect, Restart, RestartPolicy, RestartScope, Retry, Signal, StartMethod, StopPolicy, WhenFull,
+    Backoff, Batch, DependencyState, Exit, Format, Limits, Mode, OnError, OnFailure, Place, Probe, ProbeKind,
+    Problem, Redirect, Restart, RestartPolicy, RestartScope, Retry, Signal, StartMethod, StopPolicy,
+    WhenFull,
 };
+pub use crate::model::{Label as ProblemLabel, Severity, Usage};

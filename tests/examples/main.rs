@@ -4,7 +4,6 @@
 //! then finds the same in its environment.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![allow(unreachable_pub, reason = "the examples' own `main`s")]
 
 #[path = "../../examples/build.rs"]
 mod build;

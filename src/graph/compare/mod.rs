@@ -18,7 +18,7 @@ use crate::change::{Change, EdgeChange, StageChange, Step, Why};
 
 /// What has to be done for `old` to become `new`. `touched`: stages to be replaced though their text is the same, and
 /// why, as somebody has found that a file of theirs has changed. Names that are in neither plan are passed over.
-pub fn compare(old: &Plan, new: &Plan, touched: &BTreeMap<String, String>) -> Change {
+pub(crate) fn compare(old: &Plan, new: &Plan, touched: &BTreeMap<String, String>) -> Change {
     let pair = Pair { old, new };
     let mut change = Change { edges: pair.edges(), ..Change::default() };
     for key in KEYS {

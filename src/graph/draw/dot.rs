@@ -4,7 +4,7 @@ use super::picture::{Arc, Kind, Node, Picture, summary};
 use crate::graph::Plan;
 
 /// The graph in the language of Graphviz: `mpflow graph --format dot FILE | dot -Tpng`.
-pub fn dot(plan: &Plan) -> String {
+pub(crate) fn dot(plan: &Plan) -> String {
     let picture = Picture::new(plan);
     let mut dot = format!(
         "digraph {} {{\n  rankdir=LR;\n  node [fontname=\"Helvetica\", fontsize=12];\n  \

@@ -4,7 +4,7 @@ use super::picture::{Arc, Kind, Node, Picture, summary};
 use crate::graph::Plan;
 
 /// The graph as a Mermaid flowchart.
-pub fn mermaid(plan: &Plan) -> String {
+pub(crate) fn mermaid(plan: &Plan) -> String {
     let picture = Picture::new(plan);
     let mut lines = vec!["flowchart LR".to_owned()];
     for (position, &node) in picture.nodes.iter().enumerate() {

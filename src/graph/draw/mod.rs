@@ -12,7 +12,8 @@ mod picture;
 mod svg;
 mod text;
 
-pub use dot::dot;
-pub use mermaid::mermaid;
-pub use svg::svg;
-pub use text::{Charset, text};
+pub(crate) use dot::dot;
+pub(crate) use mermaid::mermaid;
+pub(crate) use svg::svg;
+pub use text::Charset;
+pub(crate) use text::text;

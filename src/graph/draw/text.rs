@@ -23,7 +23,7 @@ pub enum Charset {
 }
 
 /// The graph for a terminal, one line for each stage and each edge, ended by a newline.
-pub fn text(plan: &Plan, charset: Charset) -> String {
+pub(crate) fn text(plan: &Plan, charset: Charset) -> String {
     let picture = Picture::new(plan);
     let mut lines = vec![format!("{}: {}", plain(&plan.name), census(plan)), String::new()];
     let column = picture.nodes.iter().map(|&node| length(&picture, node)).max().unwrap_or(0);

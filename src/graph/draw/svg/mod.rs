@@ -46,7 +46,7 @@ impl Rect {
 }
 
 /// The graph as an SVG document.
-pub fn svg(plan: &Plan) -> String {
+pub(crate) fn svg(plan: &Plan) -> String {
     let picture = Picture::new(plan);
     let arcs: Vec<(usize, usize)> = picture.arcs.iter().map(|arc| (arc.from, arc.to)).collect();
     let labels: Vec<labels::Label> = picture.arcs.iter().map(labels::Label::new).collect();
