@@ -1,4 +1,4 @@
-//! What differs between two pipelines: plain data, made by [`crate::graph::compare`].
+//! What differs between two pipelines: plain data, made by [`Pipeline::compare`](crate::Pipeline::compare).
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a pipeline promises and needs, as plain data: what [`crate::explain()`] finds out before anything runs.
+//! What a pipeline promises and needs, as plain data: what [`Pipeline::explain`](crate::Pipeline::explain) finds out before anything runs.
 
 use serde::Serialize;
 

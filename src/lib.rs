@@ -37,7 +37,74 @@
 //! }
 //! ```
 //!
-//! A program that forgets [`init`] gets [`StartError::NotInitialised`]. Dropping a [`Run`] kills it.
+//! A program that forgets [`init`] gets [`StartError::NotInitialised`].
+//!
+//! # A guide
+//!
+//! | to | see |
+//! |---|---|
+//! | read a pipeline, with other values for its `vars` | [`Pipeline::from_path_with`], [`language::ParseOptions`] |
+//! | say one in code, and write it as YAML | [`Pipeline::builder`], [`Pipeline::to_yaml`], [`pipeline`] |
+//! | see all that is wrong with one | [`language::Diagnostics`]; as an error of `main` it prints each mistake with its place |
+//! | call functions of this program | [`Functions`], [`worker()`] |
+//! | send values into a run and receive them | [`Stdio::Values`], [`Run::input`], [`Run::output`] |
+//! | join a run to files and processes by bytes | [`Stdio::Bytes`], [`Stdio::Inherit`] |
+//! | watch a run | [`Run::events`], [`Run::snapshot`], [`event::EventKind`] |
+//! | stop it | [`Run::stop`]: [`Stop::Drain`], [`Stop::Terminate`], [`Stop::Kill`] |
+//! | change it while it runs | [`Run::scale`], [`Run::restart`], [`Run::reload`] |
+//! | know what came of it | [`report::Report`] |
+//! | let `mpflow ps`, `status` and the like find it | [`Run::open_control`], [`control`] |
+//! | know beforehand what it promises and needs | [`Pipeline::explain`], [`Engine::check`] |
+//! | show any of this to people, as the command does | [`observe`] |
+//!
+//! `examples/` has programs to start from: `squares` (values in and out), `functions` (functions of the program), `build`
+//! (a pipeline in code), `watch` (events, statistics, steering), `filter` (pipes to other processes) and `reload`.
+//!
+//! # Values
+//!
+//! What a program sends is coded by the format of the edge that it goes to, and what it receives is decoded by the
+//! format of the edge that it came by:
+//!
+//! ```
+//! use mpflow::pipeline::{Edge, Format, Stage};
+//! use mpflow::{Engine, Pipeline, Stdio};
+//!
+//! # fn start() -> Result<(), Box<dyn std::error::Error>> {
+//! let pipeline = Pipeline::builder("upper")
+//!     .stage("upper", Stage::shell("tr a-z A-Z").pool(4))
+//!     .edge(Edge::queue("stdin -> upper -> stdout").format(Format::Lines))
+//!     .build()?;
+//! let run = Engine::new().stdin(Stdio::Values).stdout(Stdio::Values).start(&pipeline)?;
+//!
+//! let input = run.input::<str>()?;
+//! input.send("one line")?;
+//! drop(input); // the end of the input
+//! for line in run.output::<String>()? {
+//!     println!("{}", line?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | format | values |
+//! |---|---|
+//! | `lines`, `nul`, `frames` | text, `Vec<u8>`, numbers, truth values, names of variants |
+//! | `json`, `msgpack` | whatever serde knows; a struct is a map, as Python and JSON have it |
+//!
+//! [`Input::send`] waits while the run has no room, so what waits is bounded from end to end; whoever sends and
+//! receives on one thread has to use [`Input::try_send`] or few enough records. Many small records travel together, and
+//! none waits for another: a single one is on its way at once.
+//!
+//! # What a run does to its program
+//!
+//! Nothing that was not asked for. No signal handler is installed, nothing is printed, no child of the program's own is
+//! waited for, and the standard streams are left alone until an [`Engine`] is told what they are: a pipeline with an
+//! edge from `stdin` or to `stdout` is not started before. Any number of runs go on side by side. Dropping a [`Run`] kills
+//! it, and when that returns, no process that it started is left, nor any that those started; not even if this program is
+//! killed.
+//!
+//! A run has one thread, and a small process that starts its workers. What it raises for this process is the soft limit
+//! of open descriptors.
 //!
 //! # Features
 //!

@@ -1,4 +1,5 @@
-//! From a document's text to a [`Pipeline`](crate::model::Pipeline), or to all that is wrong with it.
+//! What is wrong with a document, and how one is read and checked: [`Pipeline::from_path`](crate::Pipeline::from_path)
+//! goes through here, and so does what is built in code.
 //!
 //! ```text
 //! text ── tree ──► nodes with spans ── decode ──► Pipeline, and the places of its parts
@@ -8,7 +9,8 @@
 //!
 //! The YAML parser is known only to `tree`, the expressions' language only to `expression`. Mistakes are collected,
 //! never thrown: a document is refused with all of them. What later layers find wrong with the pipeline comes back
-//! as [`Problem`](crate::model::Problem)s and is shown at its place by [`Document::diagnose`].
+//! as [`Problem`](crate::pipeline::Problem)s and is shown at its place by
+//! [`Pipeline::diagnose`](crate::Pipeline::diagnose).
 
 mod decode;
 mod diagnostic;

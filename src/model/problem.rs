@@ -18,7 +18,7 @@ pub enum Place {
     Stage(String),
     /// The value of a key of a stage; the stage's name where it does not say the key itself.
     StageKey(String, &'static str),
-    /// The arrow of an edge, by its number in [`super::Pipeline::edges`].
+    /// The arrow of an edge, by its number in the pipeline, from 0; a chain is as many edges.
     Edge(usize),
     /// The name at the edge's producing end.
     EdgeFrom(usize),

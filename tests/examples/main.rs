@@ -69,6 +69,15 @@ fn every_example_is_here() {
     assert_eq!(names, EXAMPLES.map(|(name, _)| name));
 }
 
+fn the_readme_shows_the_example_as_it_is() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = std::fs::read_to_string(folder.join("examples/squares.rs")).unwrap();
+    let code = &example[example.find("use std::error::Error;").unwrap()..];
+    let code = code.replace("pub(crate) fn main", "fn main");
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    assert!(readme.contains(&format!("```rust\n{code}```")), "the README's first program is not {code}");
+}
+
 fn squares_are_computed_in_order() {
     assert_eq!(printed("squares"), "1\n4\n9\n16\n25\n36\n49\n64\n81\n100\n10 records, 0 restarts\n");
 }
@@ -127,6 +136,7 @@ fn main() -> ExitCode {
     }
     own_main::run(tests![
         every_example_is_here,
+        the_readme_shows_the_example_as_it_is,
         squares_are_computed_in_order,
         an_order_that_cannot_be_billed_comes_out_as_failed,
         a_pipeline_in_code_is_drawn_written_and_run,
