@@ -47,6 +47,7 @@
 //! | say one in code, and write it as YAML | [`Pipeline::builder`], [`Pipeline::to_yaml`], [`pipeline`] |
 //! | see all that is wrong with one | [`language::Diagnostics`]; as an error of `main` it prints each mistake with its place |
 //! | call functions of this program | [`Functions`], [`worker()`] |
+//! | start processes, and queues, pipes and locks between them, without a pipeline | [`multiprocessing`] |
 //! | send values into a run and receive them | [`Stdio::Values`], [`Run::input`], [`Run::output`] |
 //! | join a run to files and processes by bytes | [`Stdio::Bytes`], [`Stdio::Inherit`] |
 //! | watch a run | [`Run::events`], [`Run::snapshot`], [`event::EventKind`] |
