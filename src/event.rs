@@ -183,6 +183,14 @@ pub enum EventKind {
         /// In words.
         reason: String,
     },
+    /// Workers of a stage were found to run these files of the pipeline's folder, for the first time: modules that they
+    /// have imported.
+    StageFiles {
+        /// Which.
+        stage: String,
+        /// By their absolute paths.
+        files: Vec<String>,
+    },
     /// A line of a worker's standard error, without its end.
     Log {
         /// The worker's name.

@@ -227,11 +227,11 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// What it says next on the control connection, log lines left out.
+    /// What it says next on the control connection, log lines and names of files left out.
     pub(crate) fn next_said(&mut self, expected: &str) -> Result<Said, Stop> {
         self.until(expected, |this| {
             while let Some(said) = this.said.pop_front() {
-                if !matches!(said, Said::Log(_)) {
+                if !matches!(said, Said::Log(_) | Said::Files(_)) {
                     return Some(said);
                 }
             }

@@ -197,6 +197,8 @@ pub(crate) enum Said {
     Free(Vec<u64>),
     /// Own segments that it will not name again.
     Drop(Vec<u64>),
+    /// Files that it runs, by their absolute paths.
+    Files(Vec<String>),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
@@ -241,6 +243,7 @@ impl Said {
             },
             6 => Self::Free(numbers(&payload)?),
             7 => Self::Drop(numbers(&payload)?),
+            8 => Self::Files(json(&payload)?),
             other => return breach(format!("a control frame of an unknown kind, {other}")),
         }))
     }

@@ -6,6 +6,7 @@
     ("mpflow/_control.py", include_str!("python/mpflow/_control.py")),
     ("mpflow/_documents.py", include_str!("python/mpflow/_documents.py")),
     ("mpflow/_errors.py", include_str!("python/mpflow/_errors.py")),
+    ("mpflow/_files.py", include_str!("python/mpflow/_files.py")),
     ("mpflow/_formats.py", include_str!("python/mpflow/_formats.py")),
     ("mpflow/_lookup.py", include_str!("python/mpflow/_lookup.py")),
     ("mpflow/_map.py", include_str!("python/mpflow/_map.py")),

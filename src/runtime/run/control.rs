@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use super::poller::Token;
 use super::worker::Exchange;
 use super::{LONGEST_LOG_LINE, RunLoop};
+use crate::event::EventKind;
 use crate::ipc::{Breach, Failed, Said, Say};
 use crate::process::is_ending;
 use crate::runtime::supervisor::{Input, LET_GO_AFTER, Worker};
@@ -20,6 +21,9 @@ const CONTROL_READ_BYTES: usize = 16 << 10;
 
 /// Frames that may wait for a worker to read them. One that never does would otherwise cost more and more.
 const MOST_UNREAD: usize = 1 << 14;
+
+/// Files of one stage that are told of at most.
+const MOST_FILES: usize = 10_000;
 
 /// The control connection of one function worker.
 #[derive(Debug)]
@@ -197,6 +201,7 @@ impl RunLoop {
                     self.worker_said(stage, rank, &line);
                 }
             }
+            Said::Files(files) => self.runs_files(stage, files),
             Said::Segment { .. } | Said::Free(_) | Said::Drop(_) => {
                 let Some(io) = self.workers[stage][rank].as_mut() else { return };
                 let worker = io.worker;
@@ -207,12 +212,24 @@ impl RunLoop {
                     }
                     Said::Free(ids) => self.segments_freed(worker, &ids),
                     Said::Drop(names) => self.segments_dropped(worker, &names),
-                    Said::Ready(_) | Said::Broken(_) | Said::Log(_) | Said::Error(_) => Ok(()),
+                    Said::Ready(_) | Said::Broken(_) | Said::Log(_) | Said::Error(_) | Said::Files(_) => {
+                        Ok(())
+                    }
                 };
                 if let Err(breach) = result {
                     self.breached(stage, rank, &breach);
                 }
             }
+        }
+    }
+
+    /// A worker says which files it runs; those that its stage was not known to run are told.
+    fn runs_files(&mut self, stage: usize, mut files: Vec<String>) {
+        let stage = self.plan.stages[stage].stage.name.clone();
+        let known = self.files.entry(stage.clone()).or_default();
+        files.retain(|file| known.len() < MOST_FILES && known.insert(file.clone()));
+        if !files.is_empty() {
+            self.tell(EventKind::StageFiles { stage, files });
         }
     }
 

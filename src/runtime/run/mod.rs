@@ -229,6 +229,8 @@ pub(crate) struct RunLoop {
     said_still: bool,
     events: Events,
     taps: Taps,
+    /// By stage: files that its workers were found to run.
+    files: HashMap<String, HashSet<String>>,
     has_ended: bool,
     /// Descriptors that whoever started this process left inheritable.
     inheritable: Vec<RawFd>,
@@ -318,6 +320,7 @@ impl RunLoop {
             said_still: false,
             events: Events::new(events),
             taps: Taps::default(),
+            files: HashMap::new(),
             has_ended: false,
             inheritable: descriptor::inheritable(),
             flows: false,

@@ -4,7 +4,7 @@ import os
 from _struct import Struct
 from _thread import allocate_lock
 
-READY, BROKEN, LOG, ERROR, SEGMENT, FREE, DROP = 1, 2, 3, 4, 5, 6, 7
+READY, BROKEN, LOG, ERROR, SEGMENT, FREE, DROP, FILES = 1, 2, 3, 4, 5, 6, 7, 8
 GO, GIVEN, RECYCLE, FORGET = 65, 66, 67, 68
 
 _HEAD = Struct("<IB")

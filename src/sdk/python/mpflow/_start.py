@@ -45,10 +45,14 @@ def _live(here):
     arrange(here, task)
     arrange_log()
     from . import _target
+    from ._files import Files
 
+    files = Files(control, task["folder"])
     try:
         function, is_built = _target.prepare(task)
     except _errors.Broken as broken:
+        files.tell_loaded()
+        files.tell_blamed(broken.traceback)
         control.send_json(BROKEN, {"error": broken.error, "traceback": broken.traceback, "nearest": broken.nearest})
         return 1
     close = getattr(function, "close", None) if is_built else None
@@ -57,6 +61,8 @@ def _live(here):
     try:
         from . import _segments
 
+        files.tell_loaded()
+        files.follow()
         control.send(READY, _READY % (b"true" if _segments.can_be_received() else b"false"))
         # What the work itself needs is imported while the engine makes up its mind.
         worker = _worker(task, control, _segments.Segments(control))
