@@ -127,6 +127,8 @@ pub mod observe;
 pub mod pipeline;
 pub mod report;
 pub mod shared;
+#[cfg(feature = "watch")]
+pub mod watch;
 
 mod engine;
 mod explain;

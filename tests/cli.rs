@@ -91,7 +91,6 @@ fn names(folder: &Path) -> Vec<String> {
 #[case::pool_that_is_no_number(&["check", "--pool", "square=many", "right.yaml"])]
 #[case::unknown_progress(&["run", "--progress", "loud", "right.yaml"])]
 #[case::quiet_and_progress(&["run", "-q", "--progress", "plain", "right.yaml"])]
-#[case::watch(&["run", "--watch", "right.yaml"])]
 #[case::run_of_standard_input(&["run", "-"])]
 #[case::report_to_standard_output(&["run", "--report", "-", "right.yaml"])]
 #[case::report_into_no_folder(&["run", "--report", "missing/report.json", "right.yaml"])]

@@ -13,8 +13,6 @@ use super::exit::End;
 /// Something that the user asked for and that cannot be done.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    #[error("hot reload (`--watch`) is not in this version of mpflow")]
-    NoWatch,
     #[error(
         "`mpflow run` does not read the pipeline from standard input: that is where its data may come from"
     )]
@@ -61,8 +59,7 @@ impl CliError {
     /// How `mpflow` ends with it.
     pub(super) fn end(&self) -> End {
         match self {
-            Self::NoWatch
-            | Self::RunStdin
+            Self::RunStdin
             | Self::NoFileName { .. }
             | Self::SameFile(_)
             | Self::Overwrites { .. }
@@ -95,7 +92,6 @@ impl CliError {
     /// What to do now.
     pub(super) fn help(&self) -> Option<String> {
         match self {
-            Self::NoWatch => Some("leave `--watch` out and run the pipeline again after a change".to_owned()),
             Self::RunStdin => Some("write the pipeline to a file and name that".to_owned()),
             Self::NoFileName { option } => Some(format!("write `{option} FILE`")),
             Self::SameFile(_) => Some("give each a file of its own".to_owned()),

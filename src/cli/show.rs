@@ -32,15 +32,29 @@ pub(super) fn right(read: Result<Pipeline, Diagnostics>) -> Option<Pipeline> {
 
 /// Shows all that is to be said about a pipeline, each thing at its place in the file, and counts them at the end.
 pub(super) fn diagnostics(diagnostics: &Diagnostics) {
-    if diagnostics.is_empty() {
-        return;
-    }
-    let look = terminal::stderr();
-    let mut parts: Vec<String> = diagnostics.iter().map(|diagnostic| render(diagnostic, look)).collect();
-    parts.extend(counts(diagnostics.errors(), diagnostics.len() - diagnostics.errors(), look));
-    let text = parts.join("\n");
+    raw(&text(diagnostics, terminal::stderr()));
+}
+
+/// Says something where no run has standard error for itself.
+pub(super) fn notice(message: &str) {
+    let prefix = terminal::stderr().paint(Colour::Bold, "mpflow:");
+    raw(&format!("{prefix} {message}\n"));
+}
+
+/// Writes this to standard error as it is.
+pub(super) fn raw(text: &str) {
     // Nobody is left to be told when this cannot be written.
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// The same for wherever this is the look of.
+pub(super) fn text(diagnostics: &Diagnostics, look: Look) -> String {
+    if diagnostics.is_empty() {
+        return String::new();
+    }
+    let mut parts: Vec<String> = diagnostics.iter().map(|diagnostic| render(diagnostic, look)).collect();
+    parts.extend(counts(diagnostics.errors(), diagnostics.len() - diagnostics.errors(), look));
+    parts.join("\n")
 }
 
 /// `2 errors, 1 warning`, where there is more than the one that is seen anyway.

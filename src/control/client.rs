@@ -31,6 +31,16 @@ pub struct Stopped {
     pub outcome: Value,
 }
 
+/// A reload that has taken effect.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Reload {
+    /// From when it was asked for, in seconds.
+    #[serde(rename = "took_seconds", deserialize_with = "crate::report::from_seconds")]
+    pub took: Duration,
+    /// As [`crate::change::Change`] is written, with a `summary` in one line.
+    pub change: Value,
+}
+
 /// What comes while something is followed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Followed {
@@ -285,6 +295,16 @@ impl Client {
         }
         self.wait_without_limit()?;
         Ok(self.request::<Restarted>("restart", json!({"what": what}))?.replaced)
+    }
+
+    /// Has the run's document read again, and waits until that has taken effect: see [`crate::Run::reload`].
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]; a wrong document is [`ClientError::Refused`], and the run goes on as it was.
+    pub fn reload(&mut self) -> Result<Reload, ClientError> {
+        self.wait_without_limit()?;
+        self.request("reload", json!({}))
     }
 
     fn wait_without_limit(&self) -> Result<(), ClientError> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::protocol::{self, Refusal, Request};
-use super::server::{Doing, Shared};
+use super::server::{Doing, ReloadRequest, Shared};
 use super::{sampled, usage};
 use crate::change::SteerError;
 use crate::model::nearest;
@@ -158,7 +158,29 @@ impl Shared {
                 let replaced = self.handle.restart(&what)?;
                 Ok(json!({"what": what, "replaced": replaced}))
             }
+            "reload" => {
+                let Nothing {} = request.params()?;
+                self.reload()
+            }
             method => Err(Refusal::unknown_method(method)),
+        }
+    }
+
+    /// Has the run's owner read its pipeline again, and waits until that has taken effect.
+    fn reload(&self) -> Result<Value, Refusal> {
+        let Some(reloads) = &self.about.reloads else {
+            return Err(Refusal::cannot("no_document", "this run has no document that could be read again"));
+        };
+        let (answer, answered) = crossbeam_channel::bounded(1);
+        reloads.send(ReloadRequest(answer)).map_err(|_| Refusal::ended())?;
+        match answered.recv().map_err(|_| Refusal::ended())? {
+            Ok(reloaded) => {
+                let mut value = serde_json::to_value(&reloaded.change)
+                    .expect("its keys are strings and its numbers finite");
+                value["summary"] = reloaded.change.to_string().into();
+                Ok(json!({"took_seconds": reloaded.took.as_secs_f64(), "change": value}))
+            }
+            Err(why) => Err(Refusal::cannot("not_reloaded", why)),
         }
     }
 

@@ -24,8 +24,9 @@ mod sampled;
 mod server;
 mod usage;
 
-pub use client::{Client, ClientError, FindError, Followed, Runs, Stopped, find, runs};
+pub use client::{Client, ClientError, FindError, Followed, Reload, Runs, Stopped, find, runs};
 pub use protocol::{LONGEST_REQUEST_BYTES, METHODS, Refusal, RefusalData};
+pub use server::ReloadRequest;
 pub(crate) use server::{About, Server};
 
 /// The socket in the run's folder.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 pub const LONGEST_REQUEST_BYTES: usize = 64 << 10;
 
 /// What a run understands.
-pub const METHODS: [&str; 9] =
-    ["describe", "status", "explain", "logs", "tap", "stop", "wait", "scale", "restart"];
+pub const METHODS: [&str; 10] =
+    ["describe", "status", "explain", "logs", "tap", "stop", "wait", "scale", "restart", "reload"];
 
 /// Version of this protocol.
 pub(super) const VERSION: u32 = 1;

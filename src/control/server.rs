@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -20,6 +21,7 @@ use super::SOCKET;
 use super::connection::{Came, Connection};
 use super::keeper::Keeper;
 use super::protocol::{self, LONGEST_REQUEST_BYTES, Refusal, Request};
+use crate::change::Reloaded;
 use crate::runtime::run::Handle;
 use crate::sys::run_folder::RunFolder;
 
@@ -49,6 +51,21 @@ pub(crate) struct About {
     /// The document, where there is one.
     pub(crate) file: Option<PathBuf>,
     pub(crate) began_at: Instant,
+    /// To whoever can read the document again.
+    pub(crate) reloads: Option<Sender<ReloadRequest>>,
+}
+
+/// Somebody wants the document to be read again and the run to become what it says.
+#[derive(Debug)]
+pub struct ReloadRequest(pub(super) Sender<Result<Reloaded, String>>);
+
+impl ReloadRequest {
+    /// Says what has come of it: what has changed, when it has taken effect, or why nothing has, in words. Dropped without
+    /// an answer, it says that the run has ended.
+    pub fn answer(self, outcome: Result<Reloaded, String>) {
+        // Whoever asked may have gone.
+        let _ = self.0.send(outcome);
+    }
 }
 
 /// One client that is connected.

@@ -18,10 +18,10 @@ pub use output::{Output, RecvError};
 pub use start::{Engine, StartError};
 pub use stdio::Stdio;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use stdio::ProgramEnds;
 
-use crate::control::{About, Server};
+use crate::control::{About, ReloadRequest, Server};
 use crate::event::Event;
 use crate::model::STDIN;
 pub use crate::model::Stop;
@@ -180,19 +180,25 @@ impl Run {
     /// enter: `mpflow ps`, `mpflow status`, [`crate::control::Client`]. It is closed when this value is dropped or
     /// waited for and the run has ended; those who wait for the end are told by then.
     ///
-    /// `file`: the document that the pipeline comes from, if there is one, for people.
+    /// `file`: the document that the pipeline comes from, if there is one, for people. `reloads`: whoever reads it again
+    /// when that is asked for, calls [`Run::reload`] and answers.
     ///
     /// # Errors
     ///
     /// The system's: there is no folder that could hold the socket, no descriptor or thread. The run goes on without
     /// one. One that has its socket already keeps it.
-    pub fn open_control(&mut self, file: Option<PathBuf>) -> io::Result<()> {
+    pub fn open_control(
+        &mut self,
+        file: Option<PathBuf>,
+        reloads: Option<Sender<ReloadRequest>>,
+    ) -> io::Result<()> {
         if self.control.is_none() {
             let about = About {
                 run_id: self.id.clone(),
                 pipeline: self.pipeline.clone(),
                 file,
                 began_at: self.began_at,
+                reloads,
             };
             self.control = Some(Server::open(self.folder.open()?, about, self.handle.clone())?);
         }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crossbeam_channel::Receiver;
+
 use super::Run;
 use crate::change::{Reloaded, SteerError};
 use crate::model::Body;
@@ -59,10 +61,24 @@ impl Run {
         pipeline: &Pipeline,
         touched: BTreeMap<String, String>,
     ) -> Result<Reloaded, SteerError> {
+        self.begin_reload(pipeline, touched)?.recv().unwrap_or(Err(SteerError::RunEnded))
+    }
+
+    /// The same, without waiting: what [`Run::reload`] would return comes by the receiver. It is disconnected without an
+    /// answer when the run ends before.
+    ///
+    /// # Errors
+    ///
+    /// [`SteerError::Sdk`]: nothing was asked for.
+    pub fn begin_reload(
+        &self,
+        pipeline: &Pipeline,
+        touched: BTreeMap<String, String>,
+    ) -> Result<Receiver<Result<Reloaded, SteerError>>, SteerError> {
         let plan = pipeline.plan().clone();
         if plan.stages.iter().any(|stage| matches!(stage.stage.body, Body::Python(_))) {
             sdk::install().map_err(|error| SteerError::Sdk(error.to_string()))?;
         }
-        self.handle.reload(plan, touched)
+        Ok(self.handle.begin_reload(plan, touched))
     }
 }

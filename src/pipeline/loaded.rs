@@ -128,6 +128,12 @@ impl Pipeline {
         own.into_iter().chain(self.document.env_files().iter().cloned()).collect()
     }
 
+    /// The files that its runs depend on as far as that is known before one is started: see [`crate::watch`].
+    #[cfg(feature = "watch")]
+    pub fn watch_set(&self) -> crate::watch::WatchSet {
+        crate::watch::WatchSet::of(self.document.pipeline(), &self.files())
+    }
+
     /// The document as it was read, or as the builder has written it.
     pub fn text(&self) -> &str {
         self.document.text()

@@ -2,6 +2,7 @@
 
 pub(super) mod logs;
 pub(super) mod ps;
+pub(super) mod reload;
 pub(super) mod restart;
 pub(super) mod scale;
 pub(super) mod status;

@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
 use mpflow::Run;
+use mpflow::control::ReloadRequest;
 use mpflow::event::{Event, EventKind};
 use mpflow::report::Report;
+use mpflow::watch::Told;
 
 use super::console::{Console, Progress};
 use super::events::EventsThread;
 use super::presses::Presses;
+use super::reloader::Reloader;
 use super::signals::{self, Request};
 
 /// Between two looks at the run for a table that is drawn again and again.
@@ -19,25 +22,46 @@ const LIVE: Duration = Duration::from_millis(125);
 const LINES: Duration = Duration::from_secs(5);
 
 /// Steers one run. Nothing here waits for a file or a terminal, so that a signal is always heard.
-pub(super) struct Driver<'a> {
+pub(super) struct Driver<'a, 'b> {
     pub(super) requests: &'a Receiver<Request>,
     pub(super) console: &'a mut Console,
     pub(super) events: Option<&'a mut EventsThread>,
     pub(super) progress: Progress,
+    pub(super) reloader: &'a mut Reloader<'b>,
+    /// Whoever wants a reload from outside.
+    pub(super) reloads: &'a Receiver<ReloadRequest>,
 }
 
-impl Driver<'_> {
+impl Driver<'_, '_> {
     /// Sees the run to its end.
     pub(super) fn drive(mut self, run: Run) -> (Report, Presses) {
         let mut presses = Presses::default();
         let events = run.events();
         let looks = looks(self.progress);
+        let (told, mut reloads) = (self.reloader.told(), self.reloads.clone());
         let mut has_ended = false;
         while !has_ended {
+            let answers = self.reloader.answers();
             select! {
                 recv(events) -> event => match event {
-                    Ok(event) => has_ended = self.pass_on(event),
+                    Ok(event) => {
+                        self.note_files(&event.kind, &run);
+                        has_ended = self.pass_on(event);
+                    }
                     Err(_) => break,
+                },
+                recv(told) -> told => match told {
+                    Ok(told) => self.hear(told, &run),
+                    Err(_) => break,
+                },
+                recv(answers) -> answer => self.reloader.answered(answer.ok(), self.console),
+                recv(reloads) -> request => match request {
+                    Ok(request) => {
+                        self.reloader.wants(request);
+                        self.reloader.begin(&run, self.console);
+                    }
+                    // There is no control socket.
+                    Err(_) => reloads = never(),
                 },
                 recv(self.requests) -> request => match request {
                     Ok(request) => self.obey(request, &run, &mut presses),
@@ -61,6 +85,26 @@ impl Driver<'_> {
         (report, presses)
     }
 
+    /// A stage runs files that were not watched before.
+    fn note_files(&mut self, event: &EventKind, run: &Run) {
+        if let EventKind::StageFiles { stage, files } = event
+            && self.reloader.found(stage, files)
+        {
+            self.reloader.begin(run, self.console);
+        }
+    }
+
+    /// Files have changed.
+    fn hear(&mut self, told: Told, run: &Run) {
+        match told {
+            Told::Changed(changed) => {
+                self.reloader.changed(changed);
+                self.reloader.begin(run, self.console);
+            }
+            other => self.console.say(said(&other)),
+        }
+    }
+
     /// Hands an event to all who watch. Returns whether it is the last.
     fn pass_on(&mut self, event: Event) -> bool {
         let is_last = matches!(event.kind, EventKind::RunEnded { .. });
@@ -80,9 +124,7 @@ impl Driver<'_> {
                     run.stop(stop);
                 }
             }
-            Request::Reload => self.console.say(
-                "SIGHUP: reloading the pipeline is not in this version of mpflow; the run goes on unchanged",
-            ),
+            Request::Reload => self.reloader.begin(run, self.console),
             Request::Explain => run.explain(),
             Request::Suspend => self.suspend(run),
             // Whoever stopped us by SIGSTOP alone has not stopped the workers; for them this changes nothing.
@@ -101,6 +143,18 @@ impl Driver<'_> {
             self.console.say(format!("cannot suspend: {error}"));
         }
         run.pause(false);
+    }
+}
+
+/// What the watcher tells beside changes, in words.
+pub(super) fn said(told: &Told) -> String {
+    match told {
+        Told::Changed(changed) => format!("changed: {}", changed.files.join(", ")),
+        Told::Cut { stage, file } => format!(
+            "stage `{stage}` writes `{file}`, which it watches: changes of that file are ignored for it from now on. \
+             Leave it out of its `watch`"
+        ),
+        Told::Polls { why } => format!("files are looked at twice a second, since {why}"),
     }
 }
 

@@ -6,14 +6,17 @@ mod drive;
 mod events;
 mod files;
 mod presses;
+mod reloader;
 mod signals;
+mod watching;
 
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use clap::{ValueEnum, ValueHint};
 use crossbeam_channel::{Receiver, select};
-use mpflow::report::Outcome;
+use mpflow::language::Diagnostics;
+use mpflow::report::{Outcome, Report};
 use mpflow::{Engine, Pipeline, StartError, Stdio};
 
 use super::error::CliError;
@@ -25,6 +28,7 @@ use drive::Driver;
 use events::EventsThread;
 use files::ReportFile;
 use presses::Presses;
+use reloader::Reloader;
 use signals::Request;
 
 /// Run a pipeline
@@ -48,7 +52,7 @@ pub(super) struct Args {
     file: Source,
     #[command(flatten)]
     overrides: Overrides,
-    /// Apply changes of the pipeline while it runs (not in this version)
+    /// Follow the pipeline's files: what changes is reloaded, and what has finished runs again
     #[arg(long)]
     watch: bool,
     /// What is shown on standard error while it runs
@@ -77,12 +81,18 @@ enum ProgressChoice {
 
 pub(super) fn execute(args: Args) -> Result<End, CliError> {
     refuse_what_cannot_be(&args)?;
+    let engine = Engine::new().stdin(Stdio::Inherit).stdout(Stdio::Inherit);
+    let reloader = Reloader::new(&engine, &args.file, &args.overrides);
+    if args.watch { watching::execute(&args, &engine, reloader) } else { once(&args, &engine, reloader) }
+}
+
+/// Runs it to its end.
+fn once(args: &Args, engine: &Engine, mut reloader: Reloader<'_>) -> Result<End, CliError> {
     let Some(pipeline) = show::right(load::load(&args.file, &args.overrides)?) else {
         return Ok(End::Wrong);
     };
-    let engine = Engine::new().stdin(Stdio::Inherit).stdout(Stdio::Inherit);
     let diagnostics = engine.check(&pipeline);
-    let progress = progress_for(&args, &pipeline);
+    let progress = progress_for(args, &pipeline);
     if diagnostics.has_errors() || progress != Progress::Failures {
         show::diagnostics(&diagnostics);
     }
@@ -90,15 +100,15 @@ pub(super) fn execute(args: Args) -> Result<End, CliError> {
         return Ok(End::Wrong);
     }
     // The files first: a wrong path starts nothing.
-    let files = Files::create(&args)?;
-    let file = args.file.path().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
-    start(&engine, &pipeline, file, progress, files)
+    let mut files = Files::create(args)?;
+    // Caught before the start: a signal that comes during it is obeyed as soon as there is a run to stop.
+    let requests = signals::catch()?;
+    mpflow::adopt_orphans().map_err(StartError::System)?;
+    let ended = start(engine, &pipeline, progress, &mut files, &requests, &mut reloader)?;
+    files.close(&requests, ended)
 }
 
 fn refuse_what_cannot_be(args: &Args) -> Result<(), CliError> {
-    if args.watch {
-        return Err(CliError::NoWatch);
-    }
     let Source::File(pipeline) = &args.file else {
         return Err(CliError::RunStdin);
     };
@@ -129,73 +139,102 @@ fn is_same(one: &Path, other: &Path) -> bool {
 struct Files {
     report: Option<(PathBuf, ReportFile)>,
     events: Option<(EventsThread, Receiver<()>)>,
+    /// Something could not be written.
+    is_failed: bool,
 }
 
 impl Files {
     fn create(args: &Args) -> Result<Self, CliError> {
-        let report = match &args.report {
-            Some(path) => Some((path.clone(), ReportFile::create(path)?)),
-            None => None,
-        };
         let events = match &args.events {
             Some(path) => Some(EventsThread::start(path, files::create_events(path)?)?),
             None => None,
         };
-        Ok(Self { report, events })
+        Ok(Self { report: Self::report(args)?, events, is_failed: false })
+    }
+
+    fn report(args: &Args) -> Result<Option<(PathBuf, ReportFile)>, CliError> {
+        args.report.as_ref().map(|path| Ok((path.clone(), ReportFile::create(path)?))).transpose()
+    }
+
+    fn write_report(&mut self, report: &Report, console: &Console) {
+        if let Some((path, file)) = self.report.take()
+            && let Err(error) = file.write(report)
+        {
+            console.say(format!("cannot write the report to `{}`: {error}", path.display()));
+            self.is_failed = true;
+        }
+    }
+
+    /// Waits until all is written. What is still to be written may take its time, but must not take this process with it: a
+    /// signal ends it.
+    fn close(mut self, requests: &Receiver<Request>, ended: Ended) -> Result<End, CliError> {
+        if let Some((mut events, done)) = self.events.take() {
+            events.close();
+            if let Some(interrupt) = wait(&done, requests) {
+                return Ok(End::Interrupted(interrupt));
+            }
+            if let Some(message) = events.failure() {
+                show::notice(&message);
+            }
+            self.is_failed |= events.is_failed();
+        }
+        if ended.wrong.has_errors() {
+            // Last, so that nothing comes between it and the prompt: it says where in the document it is.
+            show::diagnostics(&ended.wrong);
+        }
+        Ok(ended.end.but_failed_if(self.is_failed))
     }
 }
 
-/// Runs a pipeline that nothing speaks against any more.
+/// What came of one run.
+struct Ended {
+    end: End,
+    /// Somebody wanted it to end.
+    interrupt: Option<Interrupt>,
+    /// What only its start could show to be wrong in the pipeline.
+    wrong: Diagnostics,
+}
+
+/// Runs a pipeline that nothing speaks against any more, to its end.
 fn start(
     engine: &Engine,
     pipeline: &Pipeline,
-    file: Option<PathBuf>,
     progress: Progress,
-    files: Files,
-) -> Result<End, CliError> {
-    // Caught before the start: a signal that comes during it is obeyed as soon as there is a run to stop.
-    let requests = signals::catch()?;
+    files: &mut Files,
+    requests: &Receiver<Request>,
+    reloader: &mut Reloader<'_>,
+) -> Result<Ended, CliError> {
     let (mut console, console_done) = Console::start(pipeline.name(), progress)?;
-    let (mut events, events_done) = files.events.unzip();
-    mpflow::adopt_orphans().map_err(StartError::System)?;
+    reloader.runs(pipeline);
     let mut run = engine.start(pipeline)?;
-    if let Err(error) = run.open_control(file) {
+    let (reloads_to, reloads) = crossbeam_channel::unbounded();
+    if let Err(error) = run.open_control(Some(reloader.document()), Some(reloads_to)) {
         console.say(format!("the run cannot be steered from outside: no control socket: {error}"));
     }
-    let driver = Driver { requests: &requests, console: &mut console, events: events.as_mut(), progress };
+    let events = files.events.as_mut().map(|(events, _)| events);
+    let driver = Driver {
+        requests,
+        console: &mut console,
+        events,
+        progress,
+        reloader: &mut *reloader,
+        reloads: &reloads,
+    };
     let (report, presses) = driver.drive(run);
 
-    // The run is over and nothing of it is left. What is still to be written may take its time, but must not take
-    // this process with it: from here on a signal ends it.
-    let end = end_of(&report.outcome, presses);
-    let wrong = pipeline.diagnose(report.outcome.problems().cloned().collect());
-    let mut is_failed = false;
-    if let Some((path, file)) = files.report
-        && let Err(error) = file.write(&report)
-    {
-        console.say(format!("cannot write the report to `{}`: {error}", path.display()));
-        is_failed = true;
-    }
-    if let (Some(events), Some(done)) = (&mut events, events_done) {
-        events.close();
-        if let Some(interrupt) = wait(&done, &requests) {
-            return Ok(End::Interrupted(interrupt));
-        }
-        if let Some(message) = events.failure() {
-            console.say(message);
-        }
-        is_failed |= events.is_failed();
-    }
-    console.end(report);
-    if let Some(interrupt) = wait(&console_done, &requests) {
-        return Ok(End::Interrupted(interrupt));
-    }
+    // The run is over and nothing of it is left.
+    let (mut end, mut interrupt) = (end_of(&report.outcome, presses), presses.interrupt());
+    let wrong = reloader.diagnose(&report);
     if wrong.has_errors() {
-        // Last, so that nothing comes between it and the prompt: it says where in the document it is.
-        show::diagnostics(&wrong);
-        return Ok(End::Wrong);
+        end = End::Wrong;
     }
-    Ok(end.but_failed_if(is_failed))
+    files.write_report(&report, &console);
+    console.end(report);
+    if let Some(late) = wait(&console_done, requests) {
+        end = End::Interrupted(late);
+        interrupt = Some(late);
+    }
+    Ok(Ended { end, interrupt, wrong })
 }
 
 /// Waits for a thread that writes, or for a signal that ends all.

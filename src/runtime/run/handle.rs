@@ -108,13 +108,16 @@ impl Handle {
         self.request(|answer| Control::Restart { what, answer }).unwrap_or(Err(SteerError::RunEnded))
     }
 
-    pub(crate) fn reload(
+    /// The answer comes when the reload has taken effect, or cannot; none when the run ends before.
+    pub(crate) fn begin_reload(
         &self,
         plan: Plan,
         touched: BTreeMap<String, String>,
-    ) -> Result<Reloaded, SteerError> {
-        let plan = Box::new(plan);
-        self.request(|answer| Control::Reload { plan, touched, answer }).unwrap_or(Err(SteerError::RunEnded))
+    ) -> Receiver<Result<Reloaded, SteerError>> {
+        let (answer, answered) = bounded(1);
+        // What cannot be asked has no answer either.
+        let _ = self.ask(Control::Reload { plan: Box::new(plan), touched, answer });
+        answered
     }
 
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Ended> {

@@ -1,0 +1,197 @@
+//! A run that follows its document: reads it again when that is asked for, or when a file has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::{Receiver, never};
+use mpflow::change::{Reloaded, SteerError};
+use mpflow::control::ReloadRequest;
+use mpflow::language::Diagnostics;
+use mpflow::observe::{self, Look};
+use mpflow::report::Report;
+use mpflow::watch::{Changed, Told, WatchSet, Watcher};
+use mpflow::{Engine, Pipeline, Run};
+
+use super::console::Console;
+use crate::cli::error::CliError;
+use crate::cli::load::{self, Overrides, Source};
+use crate::cli::{show, terminal};
+
+/// The clock of files is coarse: one that seems to be so much older than a moment may be younger.
+const COARSE: Duration = Duration::from_millis(20);
+
+/// What comes of the newest reload.
+type Answer = Result<Reloaded, SteerError>;
+
+/// See the module's description. It lives as long as `mpflow run`, through one run after the other.
+pub(super) struct Reloader<'a> {
+    engine: &'a Engine,
+    source: &'a Source,
+    overrides: &'a Overrides,
+    watcher: Option<Watcher>,
+    /// Of the document that is in effect, or was the last that could be.
+    pipeline: Option<Pipeline>,
+    /// By stage: files that its workers were found to run.
+    imported: BTreeMap<String, BTreeSet<PathBuf>>,
+    /// Stages whose files have changed since the last reload that has taken effect, and why each is touched.
+    touched: BTreeMap<String, String>,
+    /// Of the newest reload that is under way.
+    answers: Receiver<Answer>,
+    /// Whoever asked for it from outside.
+    requests: Vec<ReloadRequest>,
+    /// When workers were last started from what the files held then.
+    began_at: SystemTime,
+}
+
+impl<'a> Reloader<'a> {
+    pub(super) fn new(engine: &'a Engine, source: &'a Source, overrides: &'a Overrides) -> Self {
+        Self {
+            engine,
+            source,
+            overrides,
+            watcher: None,
+            pipeline: None,
+            imported: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            answers: never(),
+            requests: Vec::new(),
+            began_at: SystemTime::now(),
+        }
+    }
+
+    /// Watches the document from now on, whatever is in it.
+    pub(super) fn watch(&mut self) -> Result<(), CliError> {
+        let set = WatchSet::of_document(&self.document());
+        self.watcher = Some(Watcher::start(set).map_err(CliError::Thread)?);
+        Ok(())
+    }
+
+    /// The document's path, absolute.
+    pub(super) fn document(&self) -> PathBuf {
+        let path = self.source.path().unwrap_or(Path::new(""));
+        path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+    }
+
+    /// What was wrong in the pipeline that ran, as only its start could show.
+    pub(super) fn diagnose(&self, report: &Report) -> Diagnostics {
+        let problems = report.outcome.problems().cloned().collect();
+        self.pipeline.as_ref().map(|pipeline| pipeline.diagnose(problems)).unwrap_or_default()
+    }
+
+    /// What the watcher tells, if there is one.
+    pub(super) fn told(&self) -> Receiver<Told> {
+        self.watcher.as_ref().map_or_else(never, |watcher| watcher.told().clone())
+    }
+
+    /// The answer to the newest reload.
+    pub(super) fn answers(&self) -> Receiver<Answer> {
+        self.answers.clone()
+    }
+
+    /// Reads the pipeline. The error is what is to be shown.
+    pub(super) fn load(&mut self, look: Look) -> Result<Result<Pipeline, String>, CliError> {
+        self.began_at = SystemTime::now();
+        let pipeline = match load::load(self.source, self.overrides)? {
+            Ok(pipeline) => pipeline,
+            Err(diagnostics) => return Ok(Err(show::text(&diagnostics, look))),
+        };
+        self.watch_files_of(&pipeline);
+        let diagnostics = self.engine.check(&pipeline);
+        Ok(if diagnostics.has_errors() { Err(show::text(&diagnostics, look)) } else { Ok(pipeline) })
+    }
+
+    /// This pipeline is run from now on.
+    pub(super) fn runs(&mut self, pipeline: &Pipeline) {
+        self.pipeline = Some(pipeline.clone());
+        self.touched.clear();
+        self.answers = never();
+    }
+
+    fn watch_files_of(&self, pipeline: &Pipeline) {
+        let Some(watcher) = &self.watcher else { return };
+        let mut set = pipeline.watch_set();
+        for (stage, file) in
+            self.imported.iter().flat_map(|(stage, files)| files.iter().map(move |file| (stage, file)))
+        {
+            set.add(stage, file);
+        }
+        watcher.update(set);
+    }
+
+    /// Workers of a stage were found to run these files. Whether one of them has changed since they were started.
+    pub(super) fn found(&mut self, stage: &str, files: &[String]) -> bool {
+        if self.watcher.is_none() {
+            return false;
+        }
+        let mut has_changed = false;
+        for file in files.iter().map(PathBuf::from) {
+            let changed_at = file.metadata().and_then(|file| file.modified());
+            if changed_at.is_ok_and(|at| at > self.began_at + COARSE) {
+                self.touched.insert(stage.to_owned(), format!("{} has changed", file.display()));
+                has_changed = true;
+            }
+            self.imported.entry(stage.to_owned()).or_default().insert(file);
+        }
+        if let Some(pipeline) = &self.pipeline {
+            self.watch_files_of(pipeline);
+        }
+        has_changed
+    }
+
+    /// Files have changed.
+    pub(super) fn changed(&mut self, changed: Changed) {
+        let reasons = changed.stages.into_iter().map(|(stage, file)| (stage, format!("{file} has changed")));
+        self.touched.extend(reasons);
+    }
+
+    /// Somebody wants to know what comes of the next reload.
+    pub(super) fn wants(&mut self, request: ReloadRequest) {
+        self.requests.push(request);
+    }
+
+    /// Reads the document and has the run become what it says. Waits for nothing.
+    pub(super) fn begin(&mut self, run: &Run, console: &Console) {
+        let pipeline = match self.load(terminal::stderr()) {
+            Ok(Ok(pipeline)) => pipeline,
+            Ok(Err(text)) => {
+                console.pause();
+                show::raw(&text);
+                return self.refuse(console, "the pipeline is wrong");
+            }
+            Err(error) => return self.refuse(console, &error.to_string()),
+        };
+        match run.begin_reload(&pipeline, self.touched.clone()) {
+            Ok(answers) => {
+                self.answers = answers;
+                self.pipeline = Some(pipeline);
+            }
+            Err(error) => self.refuse(console, &error.to_string()),
+        }
+    }
+
+    fn refuse(&mut self, console: &Console, why: &str) {
+        console.say(format!("not reloaded, and the run goes on as it was: {why}"));
+        for request in self.requests.drain(..) {
+            request.answer(Err(format!("the run goes on as it was: {why}")));
+        }
+    }
+
+    /// The newest reload has been answered.
+    pub(super) fn answered(&mut self, answer: Option<Answer>, console: &Console) {
+        self.answers = never();
+        match answer {
+            Some(Ok(reloaded)) => {
+                self.touched.clear();
+                let took = observe::duration(reloaded.took);
+                match reloaded.change.is_nothing() {
+                    true => console.say("read again: nothing has changed"),
+                    false => console.say(format!("reloaded in {took}: {}", reloaded.change)),
+                }
+                self.requests.drain(..).for_each(|request| request.answer(Ok(reloaded.clone())));
+            }
+            Some(Err(SteerError::RunEnded)) | None => self.requests.clear(),
+            Some(Err(error)) => self.refuse(console, &error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The thread that waits for the kernel's events, looks, and tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+use nix::sys::statfs::statfs;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::WatchSet;
+use super::gather::Gather;
+use super::guard::{Guard, Verdict};
+use super::look::{Look, folders};
+
+/// Where the kernel does not tell, files are looked at so often.
+const POLL: Duration = Duration::from_millis(500);
+
+/// A file that is not there, or is empty, may be on its way: so long it is waited for.
+const ON_ITS_WAY: Duration = Duration::from_millis(400);
+
+/// What a watcher tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Files have other contents than before.
+    Changed(Changed),
+    /// From now on changes of a file do not concern a stage any more: it makes them itself.
+    Cut {
+        /// The stage.
+        stage: String,
+        /// The file, from the pipeline's folder on.
+        file: String,
+    },
+    /// The kernel cannot tell of changes; they are looked for twice a second.
+    Polls {
+        /// Why, and what to do about it.
+        why: String,
+    },
+}
+
+/// Files that have other contents than before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// From the pipeline's folder on.
+    pub files: Vec<String>,
+    /// The stages that run them, and the first such file of each.
+    pub stages: BTreeMap<String, String>,
+    /// The document, or what belongs to it, is among them.
+    pub is_document: bool,
+}
+
+/// Watches a set of files, on a thread of its own. Dropped, it ends.
+#[derive(Debug)]
+pub struct Watcher {
+    told: Receiver<Told>,
+    sets: Option<Sender<WatchSet>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Begins to watch: whatever changes after this returns is told of.
+    ///
+    /// # Errors
+    ///
+    /// There is no thread for it.
+    pub fn start(set: WatchSet) -> io::Result<Self> {
+        let ((told_to, told), (sets, new_sets)) = (unbounded(), unbounded());
+        let (events_to, events) = unbounded();
+        let mut looker = Looker::new(set, told_to, events_to);
+        looker.watch_folders();
+        let thread = std::thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(move || looker.run(&events, &new_sets))?;
+        Ok(Self { told, sets: Some(sets), thread: Some(thread) })
+    }
+
+    /// What it tells.
+    pub fn told(&self) -> &Receiver<Told> {
+        &self.told
+    }
+
+    /// Watches another set from now on. Of files that are in both nothing is lost.
+    pub fn update(&self, set: WatchSet) {
+        if let Some(sets) = &self.sets {
+            // Its thread lives as long as this value.
+            let _ = sets.send(set);
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.sets = None;
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the thread that watches files has panicked");
+        }
+    }
+}
+
+/// What the thread holds.
+struct Looker {
+    set: WatchSet,
+    told: Sender<Told>,
+    events: Sender<notify::Result<notify::Event>>,
+    /// `None`: it polls.
+    kernel: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    seen: Look,
+    gather: Gather,
+    guard: Guard,
+    /// Files that have vanished, and until when they are waited for.
+    vanished: Option<(Vec<PathBuf>, Instant)>,
+}
+
+impl Looker {
+    fn new(set: WatchSet, told: Sender<Told>, events: Sender<notify::Result<notify::Event>>) -> Self {
+        let seen = Look::take(&set, &Look::default());
+        Self {
+            set,
+            told,
+            events,
+            kernel: None,
+            watched: BTreeSet::new(),
+            seen,
+            gather: Gather::default(),
+            guard: Guard::default(),
+            vanished: None,
+        }
+    }
+
+    fn run(mut self, events: &Receiver<notify::Result<notify::Event>>, sets: &Receiver<WatchSet>) {
+        let polls = if self.kernel.is_some() { never() } else { crossbeam_channel::tick(POLL) };
+        let mut polls = polls;
+        loop {
+            let vanished = self.vanished.as_ref().map(|(_, until)| *until);
+            let due = [self.gather.due(), vanished].into_iter().flatten().min();
+            let timer = due.map_or_else(never, crossbeam_channel::at);
+            select! {
+                recv(sets) -> set => match set {
+                    Ok(set) => self.change_set(set),
+                    Err(_) => return,
+                },
+                recv(events) -> event => match event {
+                    Ok(event) => self.hear(event),
+                    Err(_) => return,
+                },
+                recv(polls) -> _ => self.look(),
+                recv(timer) -> _ => {}
+            }
+            let now = Instant::now();
+            if self.gather.take(now) || self.vanished.as_ref().is_some_and(|(_, until)| *until <= now) {
+                self.look();
+                self.watch_folders();
+                if self.kernel.is_none() {
+                    polls = crossbeam_channel::tick(POLL);
+                }
+            }
+        }
+    }
+
+    fn change_set(&mut self, set: WatchSet) {
+        // Files that were not watched have changed only from now on.
+        let now = Look::take(&set, &self.seen);
+        self.seen = std::mem::take(&mut self.seen).completed(&now);
+        self.set = set;
+        self.watch_folders();
+        // What has changed between the look and the first event.
+        self.gather.note(Instant::now());
+    }
+
+    fn hear(&mut self, event: notify::Result<notify::Event>) {
+        let is_worth_a_look = match event {
+            // One's own reading makes these.
+            Ok(event) if matches!(event.kind, EventKind::Access(_)) => false,
+            Ok(event) => event.need_rescan() || event.paths.iter().any(|path| self.set.concerns(path)),
+            Err(error) => {
+                tracing::debug!(%error, "an event of a file was lost");
+                true
+            }
+        };
+        if is_worth_a_look {
+            self.gather.note(Instant::now());
+        }
+    }
+
+    /// Looks at all files, and tells what has changed.
+    fn look(&mut self) {
+        let now = Look::take(&self.set, &self.seen);
+        let (mut changed, vanished) = now.differences(&self.seen);
+        let at = Instant::now();
+        let is_over = |(waited, until): &(Vec<PathBuf>, Instant)| *until <= at && *waited == vanished;
+        if vanished.is_empty() {
+            self.vanished = None;
+            self.seen = now;
+        } else if self.vanished.as_ref().is_some_and(is_over) {
+            self.vanished = None;
+            changed.extend(vanished);
+            self.seen = now;
+        } else {
+            // They are still as they were, as far as anybody has been told.
+            let old = std::mem::take(&mut self.seen);
+            self.seen = now.without(&vanished, &old);
+            match &self.vanished {
+                Some((waited, _)) if *waited == vanished => {}
+                _ => self.vanished = Some((vanished, at + ON_ITS_WAY)),
+            }
+        }
+        let changed = self.concerned(&changed, at);
+        if !changed.files.is_empty() {
+            let _ = self.told.send(Told::Changed(changed));
+        }
+    }
+
+    /// Whom these changes concern.
+    fn concerned(&mut self, files: &[PathBuf], now: Instant) -> Changed {
+        let mut changed = Changed::default();
+        for file in files {
+            let shown = self.set.shown(file);
+            let by_name = self.set.files.get(file);
+            let mut stages: BTreeSet<&str> = by_name.into_iter().flatten().map(String::as_str).collect();
+            let is_document = by_name.is_some_and(BTreeSet::is_empty);
+            for stage in self.set.globs_of(file) {
+                match self.guard.judge(stage, file, now) {
+                    Verdict::Pass => drop(stages.insert(stage)),
+                    Verdict::Ignored => {}
+                    Verdict::Cut => {
+                        let _ = self.told.send(Told::Cut { stage: stage.to_owned(), file: shown.clone() });
+                    }
+                }
+            }
+            if is_document || !stages.is_empty() {
+                changed.is_document |= is_document;
+                for stage in stages {
+                    changed.stages.entry(stage.to_owned()).or_insert_with(|| shown.clone());
+                }
+                changed.files.push(shown);
+            }
+        }
+        changed
+    }
+
+    /// Has the kernel tell of what happens in the folders of the set; where it cannot, says so and polls from now on.
+    fn watch_folders(&mut self) {
+        let wanted: BTreeSet<PathBuf> = folders(&self.set).into_iter().collect();
+        if self.kernel.is_none() {
+            if !self.watched.is_empty() {
+                // It was said that it polls.
+                return;
+            }
+            let events = self.events.clone();
+            match notify::recommended_watcher(move |event| drop(events.send(event))) {
+                Ok(kernel) => self.kernel = Some(kernel),
+                Err(error) => return self.poll(wanted, &explain(&error)),
+            }
+        }
+        if let Some(folder) = wanted.iter().find(|folder| is_remote(folder)) {
+            return self.poll(
+                wanted.clone(),
+                &format!("`{}` is on another machine, or a file system of a program", folder.display()),
+            );
+        }
+        let Some(kernel) = &mut self.kernel else { return };
+        for folder in self.watched.difference(&wanted) {
+            let _ = kernel.unwatch(folder);
+        }
+        let mut failure = None;
+        for folder in &wanted {
+            // Watched anew each time: one that was moved away and made again has another inode.
+            if let Err(error) = kernel.watch(folder, RecursiveMode::NonRecursive)
+                && folder.is_dir()
+            {
+                failure = Some(explain(&error));
+            }
+        }
+        match failure {
+            Some(why) => self.poll(wanted, &why),
+            None => self.watched = wanted,
+        }
+    }
+
+    fn poll(&mut self, wanted: BTreeSet<PathBuf>, why: &str) {
+        self.kernel = None;
+        self.watched = wanted;
+        let _ = self.told.send(Told::Polls { why: why.to_owned() });
+    }
+}
+
+/// Why the kernel does not tell of changes, with the setting that would help.
+fn explain(error: &notify::Error) -> String {
+    match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => {
+            "the kernel watches no more files for this user: raise `fs.inotify.max_user_watches`".to_owned()
+        }
+        notify::ErrorKind::Io(error) if error.raw_os_error() == Some(nix::libc::EMFILE) => {
+            "the kernel has no more inotify instances for this user: raise `fs.inotify.max_user_instances`"
+                .to_owned()
+        }
+        _ => format!("the kernel does not watch files: {error}"),
+    }
+}
+
+/// File systems on which others may write without this kernel's knowledge, statfs(2).
+const REMOTE: [i64; 8] = [
+    0x6969,      // NFS
+    0x517b,      // SMB
+    0xff53_4d42, // CIFS
+    0xfe53_4d42, // SMB2
+    0x0102_1997, // 9P
+    0x6573_5546, // FUSE
+    0x5346_414f, // AFS
+    0x00c3_6400, // Ceph
+];
+
+fn is_remote(folder: &Path) -> bool {
+    #[allow(clippy::unnecessary_cast, clippy::cast_lossless, reason = "its width differs between machines")]
+    statfs(folder).is_ok_and(|found| REMOTE.contains(&((found.filesystem_type().0 as i64) & 0xffff_ffff)))
+}

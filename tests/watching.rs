@@ -1,0 +1,215 @@
+//! `mpflow run --watch`, `mpflow reload` and SIGHUP: a run follows its files (section 8 of the language).
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use support::{Running, Scenario, Signal, Value};
+
+/// A source that never ends, and a stage whose script is a file.
+const LIVE: &str = "
+stages:
+  numbers: {command: 'while echo x; do sleep 0.005; done'}
+  mark: {command: [sh, mark.sh]}
+edges:
+  - queue: numbers -> mark -> stdout
+";
+
+/// A script that writes this for each record.
+fn marks(with: &str) -> String {
+    format!("while read x; do echo {with}; done\n")
+}
+
+fn watched(pipeline: &str) -> Scenario {
+    Scenario::new(pipeline).args(["--watch"]).env("PATH", &support::path_with_python())
+}
+
+/// As an editor does: another file in the place of the old one.
+fn save(run: &Running, name: &str, text: &str) {
+    fs::write(run.path("saved.tmp"), text).unwrap();
+    fs::rename(run.path("saved.tmp"), run.path(name)).unwrap();
+}
+
+/// Waits until this is the newest line of the output.
+#[track_caller]
+fn wait_for_last(run: &Running, line: &str) {
+    run.wait_until(&format!("`{line}` at the end of the output"), || {
+        let output = String::from_utf8(run.output()).unwrap();
+        (output.lines().last() == Some(line)).then_some(())
+    });
+}
+
+fn pid_of(run: &Running, worker: &str) -> i64 {
+    let started = run
+        .events()
+        .into_iter()
+        .rfind(|event| event["event"] == "worker_started" && event["worker"] == worker);
+    started.unwrap()["pid"].as_i64().unwrap()
+}
+
+#[test]
+fn a_stage_follows_its_script_and_the_others_keep_their_workers() {
+    let run = watched(LIVE).file("mark.sh", marks("one")).start();
+    wait_for_last(&run, "one");
+    let source = pid_of(&run, "numbers");
+    save(&run, "mark.sh", &marks("two"));
+    wait_for_last(&run, "two");
+    run.wait_for_message("reloaded in");
+    assert!(run.messages().contains("replaced `mark`; 1 stage as it was"), "{}", run.messages());
+    assert_eq!(pid_of(&run, "numbers"), source);
+    run.signal(Signal::SIGINT);
+    let run = run.finish().ended(130);
+    assert_eq!(run.events_of("reloaded").len(), 1);
+}
+
+#[test]
+fn of_a_hundred_saves_at_random_gaps_the_last_is_in_effect() {
+    let run = watched(LIVE).file("mark.sh", marks("first")).start();
+    wait_for_last(&run, "first");
+    for number in 0..100 {
+        save(&run, "mark.sh", &marks(&format!("save-{number}")));
+        // Some within one gathering, some during a reload, some after it.
+        thread::sleep(Duration::from_millis(fastrand::u64(0..150)));
+    }
+    wait_for_last(&run, "save-99");
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130);
+}
+
+#[test]
+fn a_wrong_document_is_shown_and_the_run_goes_on_until_it_is_right() {
+    let run = watched(LIVE).file("mark.sh", marks("one")).file("other.sh", marks("other")).start();
+    wait_for_last(&run, "one");
+    save(&run, "pipeline.yaml", &LIVE.replace("command: [sh", "comand: [sh"));
+    run.wait_for_message("not reloaded, and the run goes on as it was");
+    assert!(run.messages().contains("did you mean `command`?"), "{}", run.messages());
+    let lines = run.output().len();
+    run.wait_until("more output", || (run.output().len() > lines + 100).then_some(()));
+    save(&run, "pipeline.yaml", &LIVE.replace("mark.sh", "other.sh"));
+    wait_for_last(&run, "other");
+    // The file that is watched now is the one that is run now.
+    save(&run, "other.sh", &marks("another"));
+    wait_for_last(&run, "another");
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130);
+}
+
+#[test]
+fn a_python_stage_follows_whatever_its_workers_import() {
+    let run = watched(
+        "
+stages:
+  numbers: {command: 'while echo x; do sleep 0.005; done'}
+  mark: {python: 'tasks:mark', pool: 2}
+  plain: {python: 'plain:same'}
+edges:
+  - queue: numbers -> mark -> plain -> stdout
+",
+    )
+    .file(
+        "tasks.py",
+        "import helper\ndef mark(x):\n    import late\n    return f'{helper.WORD} {late.WORD}'\n",
+    )
+    .file("helper.py", "WORD = 'a'\n")
+    .file("late.py", "WORD = '1'\n")
+    .file("plain.py", "def same(x):\n    return x\n")
+    .start();
+    wait_for_last(&run, "a 1");
+    run.wait_for("stage_files", |event| event["files"].to_string().contains("late.py"));
+    let plain = pid_of(&run, "plain");
+    save(&run, "helper.py", "WORD = 'b'\n");
+    wait_for_last(&run, "b 1");
+    save(&run, "late.py", "WORD = '2'\n");
+    wait_for_last(&run, "b 2");
+    // What cannot be imported is not in effect, and is known all the same.
+    save(&run, "helper.py", "WORD = \n");
+    run.wait_for_message("not reloaded");
+    save(&run, "helper.py", "WORD = 'c'\n");
+    wait_for_last(&run, "c 2");
+    assert_eq!(pid_of(&run, "plain"), plain);
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130);
+}
+
+#[test]
+fn a_pipeline_that_has_finished_runs_again_when_a_file_changes() {
+    let run = watched("stages: {say: {command: cat text.txt}}").file("text.txt", "one\n").start();
+    run.wait_for_message("waiting for a change of the files");
+    assert_eq!(run.output(), b"one\n");
+    save(&run, "text.txt", "two\n");
+    run.wait_until("the second run", || (run.output() == b"one\ntwo\n").then_some(()));
+    run.wait_until("its end", || (run.messages().matches("waiting for").count() == 2).then_some(()));
+    save(&run, "pipeline.yaml", "stages: {say: {command: [cat}}");
+    run.wait_for_message("the pipeline is wrong; waiting for a change of its files");
+    save(&run, "pipeline.yaml", "stages: {say: {command: echo three}}");
+    run.wait_until("the third run", || (run.output() == b"one\ntwo\nthree\n").then_some(()));
+    // Whether it still runs or waits again: this ends it.
+    run.signal(Signal::SIGINT);
+    let run = run.finish();
+    assert!(matches!(run.status.code(), Some(0 | 130)), "{:?}\n{}", run.status, run.told());
+}
+
+#[test]
+fn a_stage_that_writes_into_its_own_watched_tree_is_named_and_the_others_are_not_affected() {
+    let run = watched(
+        "
+stages:
+  numbers: {command: 'while echo x; do sleep 0.005; done'}
+  mark: {command: [sh, mark.sh]}
+  writer: {command: 'date +%s%N > state/now.txt; cat > /dev/null', watch: ['state/*']}
+edges:
+  - queue: numbers -> mark -> stdout
+  - queue: numbers -> writer
+",
+    )
+    .file("mark.sh", marks("one"));
+    fs::create_dir(run.path("state")).unwrap();
+    let run = run.start();
+    run.wait_for_message("stage `writer` writes `state/now.txt`, which it watches");
+    let source = pid_of(&run, "numbers");
+    save(&run, "mark.sh", &marks("two"));
+    wait_for_last(&run, "two");
+    assert_eq!(pid_of(&run, "numbers"), source);
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130);
+}
+
+fn reload(run: &Running) -> (Option<i32>, Value, String) {
+    let id = run.wait_for_event("run_started")["run_id"].as_str().unwrap().to_owned();
+    let output = run.wait_until("an answer", || {
+        let output = Command::new(env!("CARGO_BIN_EXE_mpflow"))
+            .args(["reload", &id, "--format", "json"])
+            .output()
+            .unwrap();
+        // Its socket comes a moment after its first event.
+        let is_early = String::from_utf8_lossy(&output.stderr).contains("no run");
+        (!is_early).then_some(output)
+    });
+    let answer = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.code(), answer, String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_reload_from_outside_returns_when_it_has_taken_effect_with_what_has_changed() {
+    let run = Scenario::new(LIVE).file("mark.sh", marks("one")).file("other.sh", marks("other")).start();
+    wait_for_last(&run, "one");
+    assert_eq!(reload(&run).1["change"]["summary"], "nothing has changed");
+    save(&run, "pipeline.yaml", &LIVE.replace("mark.sh", "other.sh"));
+    let (code, answer, _) = reload(&run);
+    assert_eq!((code, &answer["change"]["summary"]), (Some(0), &"replaced `mark`; 1 stage as it was".into()));
+    wait_for_last(&run, "other");
+    save(&run, "pipeline.yaml", "stages: 5");
+    let (code, _, error) = reload(&run);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("the run goes on as it was: the pipeline is wrong"), "{error}");
+    save(&run, "pipeline.yaml", LIVE);
+    run.signal(Signal::SIGHUP);
+    wait_for_last(&run, "one");
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130);
+}
