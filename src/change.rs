@@ -234,10 +234,6 @@ pub enum SteerError {
         /// The widest that it can have.
         made: usize,
     },
-    /// The workers of the stage are joined one by one to others, by pipes or by the keys of their records: they can only be
-    /// changed all together.
-    #[error("the workers of `{0}` are joined to others one by one, by a pipe, `partition_by` or `to_each`")]
-    Bound(String),
     /// The stage has come to its end, or is about to.
     #[error("stage `{0}` has ended, or is about to: nothing is started in it any more")]
     StageEnded(String),

@@ -50,12 +50,13 @@ pub(super) fn execute(args: &Args) -> Result<End, CliError> {
     let old = show::right(load::load(&args.old, &args.overrides)?);
     let new = show::loaded(load::load(&args.new, &args.overrides)?);
     let (Some(old), Some(new)) = (old, new) else { return Ok(End::Wrong) };
-    // The earlier text of a file lies somewhere else, or nowhere. It is meant to be where the other is.
-    let old = match &args.new {
-        Source::File(place) => show::right(load::at(place, old.text(), &args.overrides)),
-        Source::Stdin => Some(old),
+    // The other text of a file lies somewhere else, or nowhere. It is meant to be where the file is.
+    let (old, new) = match (&args.old, &args.new) {
+        (_, Source::File(place)) => (show::right(load::at(place, old.text(), &args.overrides)), Some(new)),
+        (Source::File(place), _) => (Some(old), show::right(load::at(place, new.text(), &args.overrides))),
+        (Source::Stdin, Source::Stdin) => (Some(old), Some(new)),
     };
-    let Some(old) = old else { return Ok(End::Wrong) };
+    let (Some(old), Some(new)) = (old, new) else { return Ok(End::Wrong) };
     let change = old.compare(&new, &BTreeMap::new());
     let text = match args.format {
         Format::Text => observe::change(&change, terminal::stdout()),

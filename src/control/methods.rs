@@ -85,7 +85,6 @@ impl From<SteerError> for Refusal {
             SteerError::Unknown { .. } => "unknown_stage",
             SteerError::NoWorkers => "no_workers",
             SteerError::NamesRank { .. } => "names_rank",
-            SteerError::Bound(_) => "bound",
             SteerError::StageEnded(_) => "stage_ended",
             SteerError::RunEnded => "run_ended",
             SteerError::Missing(_) => "not_up",

@@ -17,6 +17,8 @@ impl Run {
     /// Those with the highest ranks leave: their input ends, and they may take their time; a worker of a source gets its
     /// stop signal. A pool that grew and shrank by itself does so no more.
     ///
+    /// Workers that are joined to others one by one, by a pipe, `partition_by` or `to_each`, are all replaced, as by a reload.
+    ///
     /// # Errors
     ///
     /// See [`SteerError`]. With [`SteerError::Missing`] the pool has its new width, and its restart policy has decided
@@ -32,7 +34,8 @@ impl Run {
     ///
     /// A worker is told by the end of its input, and answers what it holds; after its grace period it is ended by its
     /// stop signal, and what it held is done by others. A worker of a source gets its stop signal at once, and its
-    /// successor begins from the beginning.
+    /// successor begins from the beginning. The only worker of a pool, and those that pipes join to others, are replaced as
+    /// by a reload: their successors are ready first.
     ///
     /// # Errors
     ///

@@ -113,6 +113,17 @@ impl Messages {
             EventKind::StageResized { stage, from, to } => {
                 (Colour::Green, format!("stage `{stage}` has a pool of {to} now, and had {from}"))
             }
+            EventKind::Reloaded { change, took } => {
+                (Colour::Green, format!("reloaded in {}: {change}", duration(*took)))
+            }
+            EventKind::ReloadFailed { failure, was_in_effect } => {
+                let stage = failure.stage.as_deref().unwrap_or("the pipeline");
+                let what = match was_in_effect {
+                    true => "the reload is taken back, since the new",
+                    false => "nothing was reloaded, since the new",
+                };
+                (Colour::Red, format!("{what} `{stage}` failed: {}", failure.reason))
+            }
             EventKind::LauncherLost { reason } => (Colour::Red, reason.clone()),
             // A worker's end needs no line of its own: a bad one is followed by what comes of it ([`Self::is_silent`]).
             _ => return None,

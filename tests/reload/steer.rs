@@ -15,6 +15,8 @@ pub(super) const TESTS: &[Test] = crate::tests![
     when_a_scaled_pool_is_answered_for_its_workers_are_there,
     a_rolling_restart_replaces_every_worker_one_by_one_and_nothing_is_lost_or_doubled,
     one_worker_is_restarted_and_the_others_stay,
+    the_only_worker_of_a_pool_is_restarted_without_a_gap,
+    workers_that_a_pipe_joins_are_scaled_and_restarted_together,
     what_cannot_be_scaled_or_restarted_is_said_and_changes_nothing,
     a_run_that_is_ending_is_not_steered_any_more,
 ];
@@ -152,4 +154,38 @@ fn a_run_that_is_ending_is_not_steered_any_more() {
     assert_eq!(live.run.scale("after", 2), Err(SteerError::RunEnded));
     assert_eq!(live.run.restart("after"), Err(SteerError::RunEnded));
     live.finish();
+}
+
+fn the_only_worker_of_a_pool_is_restarted_without_a_gap() {
+    let live = Live::start(&counting("command: [cat]"));
+    live.wait_for_lines("out.txt", 500);
+    assert_eq!(live.run.restart("work"), Ok(1));
+    let words: Vec<bool> = live
+        .seen()
+        .iter()
+        .filter_map(|event| match event {
+            EventKind::WorkerStarted { worker, .. } if worker.stage == "work" => Some(true),
+            EventKind::WorkerEnded { worker, .. } if worker.stage == "work" => Some(false),
+            _ => None,
+        })
+        .collect();
+    assert_ne!(words, [true, false, true], "the new one is there before the old one goes");
+    everything_came_once(live);
+}
+
+fn workers_that_a_pipe_joins_are_scaled_and_restarted_together() {
+    let text = "stages:\n  say: {command: 'while [ ! -e enough ]; do echo x; sleep 0.01; done'}\n  hear: {command: cat}\n  \
+                store: {command: cat, stdout: out.txt}\nedges:\n  - pipe: say -> hear\n  - queue: hear -> store\n";
+    let live = Live::start(text);
+    live.wait_for_lines("out.txt", 2);
+    live.run.scale("hear", 3).unwrap();
+    live.wait_until("three pairs", |live| live.living("say").len() == 3 && live.living("hear").len() == 3);
+    let before = live.living("say");
+    assert_eq!(live.run.restart("hear/1"), Ok(1));
+    live.wait_until("three others", |live| {
+        live.living("say").len() == 3 && live.living("say").is_disjoint(&before)
+    });
+    live.write("enough", "");
+    let (report, _, _) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
 }

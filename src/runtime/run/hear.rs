@@ -1,5 +1,6 @@
 //! What the launcher and other threads say.
 
+use super::steer::Asker;
 use super::{Control, Owner, RunLoop};
 use crate::model::Signal;
 use crate::process::Notification;
@@ -92,7 +93,9 @@ impl RunLoop {
                 }
                 Control::Scale { stage, width, answer } => self.scale(&stage, width, answer),
                 Control::Restart { what, answer } => self.restart(&what, answer),
-                Control::Reload { plan, touched, answer } => self.reload(*plan, touched, answer),
+                Control::Reload { plan, touched, answer } => {
+                    self.reload(*plan, touched, Asker::Reload(answer))
+                }
                 Control::Listen(sender, wants) => self.events.add(sender, wants),
                 Control::Tap { edge, samples, answer } => {
                     let _ = answer.send(self.tap(&edge, samples));

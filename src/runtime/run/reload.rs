@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::RunLoop;
-use super::steer::Answer;
+use super::steer::Asker;
 use super::worker::StderrTail;
 use crate::change::{Change, Reloaded, SteerError};
 use crate::event::EventKind;
@@ -60,7 +60,7 @@ struct Reload {
     exclusive: Vec<(usize, usize)>,
     step: Step,
     began_at: Instant,
-    answers: Vec<Answer<Reloaded>>,
+    answers: Vec<Asker>,
 }
 
 /// What the loop knows of reloads.
@@ -106,6 +106,11 @@ impl Reloads {
         self.live.queue(name)
     }
 
+    /// The plan that is to be in effect next, or is.
+    pub(super) fn newest_plan(&self) -> &Plan {
+        self.under_way.as_ref().map_or(&self.live.plan, |reload| &reload.merged.live.plan)
+    }
+
     /// The plan in effect.
     pub(super) fn plan(&self) -> &Plan {
         &self.live.plan
@@ -123,7 +128,7 @@ impl RunLoop {
     // ---- asked for
 
     /// `touched`: stages to be replaced though their text is the same, and why.
-    pub(super) fn reload(&mut self, plan: Plan, touched: BTreeMap<String, String>, answer: Answer<Reloaded>) {
+    pub(super) fn reload(&mut self, plan: Plan, touched: BTreeMap<String, String>, answer: Asker) {
         let (mut answers, mut touched) = (vec![answer], touched);
         if let Some(before) = self.reloads.under_way.take() {
             // What that was to replace still has to be.
@@ -136,12 +141,7 @@ impl RunLoop {
         self.begin_reload(plan, touched, answers);
     }
 
-    fn begin_reload(
-        &mut self,
-        plan: Plan,
-        mut touched: BTreeMap<String, String>,
-        answers: Vec<Answer<Reloaded>>,
-    ) {
+    fn begin_reload(&mut self, plan: Plan, mut touched: BTreeMap<String, String>, answers: Vec<Asker>) {
         let began_at = self.clock.now();
         for stage in self.supervisor.fallen() {
             let name = self.plan.stages[stage].stage.name.clone();
@@ -301,7 +301,7 @@ impl RunLoop {
     }
 
     /// A reload is not to be. Whoever waits for it.
-    fn withdraw(&mut self, reload: Reload) -> Vec<Answer<Reloaded>> {
+    fn withdraw(&mut self, reload: Reload) -> Vec<Asker> {
         for stage in &reload.merged.added {
             self.reloads.early.remove(stage);
         }
@@ -501,9 +501,8 @@ impl RunLoop {
     }
 }
 
-fn answer_all(answers: Vec<Answer<Reloaded>>, result: Result<Reloaded, SteerError>) {
+fn answer_all(answers: Vec<Asker>, result: Result<Reloaded, SteerError>) {
     for answer in answers {
-        // Nobody may wait any more.
-        let _ = answer.send(result.clone());
+        answer.answer(result.clone());
     }
 }

@@ -1,18 +1,40 @@
 //! A run that is changed while it runs: what other threads ask for, and when it has come about.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
 use super::RunLoop;
 use super::worker::StderrTail;
-use crate::change::SteerError;
+use crate::change::{Reloaded, SteerError};
 use crate::event::EventKind;
-use crate::model::{PerWorker, Pool, Stage, nearest};
+use crate::graph::Plan;
+use crate::model::{Mode, PerWorker, Pool, Stage, nearest};
 use crate::runtime::supervisor::{Input, Phase};
 
 /// Told when what was asked for has come about, or cannot.
 pub(crate) type Answer<T> = Sender<Result<T, SteerError>>;
+
+/// Whoever waits for a reload, and what they asked for.
+#[derive(Debug)]
+pub(super) enum Asker {
+    Reload(Answer<Reloaded>),
+    Scale(Answer<()>),
+    /// How many workers were to be replaced.
+    Restart(usize, Answer<usize>),
+}
+
+impl Asker {
+    /// Nobody may wait any more.
+    pub(super) fn answer(self, result: Result<Reloaded, SteerError>) {
+        match self {
+            Self::Reload(answer) => drop(answer.send(result)),
+            Self::Scale(answer) => drop(answer.send(result.map(|_| ()))),
+            Self::Restart(count, answer) => drop(answer.send(result.map(|_| count))),
+        }
+    }
+}
 
 /// Who waits for what, by ticket.
 #[derive(Debug, Default)]
@@ -41,6 +63,14 @@ impl RunLoop {
 
     pub(super) fn scale(&mut self, stage: &str, width: usize, answer: Answer<()>) {
         match self.may_scale(stage, width) {
+            // Its workers are joined to others one by one: they change all together.
+            Ok(bound) if self.plan.is_bound_to_width(bound) => {
+                let mut plan = self.reloads.newest_plan().clone();
+                for stage in joined_by_pipes(&plan, stage) {
+                    plan.stages[stage].stage.pool = Pool { min: width, max: width };
+                }
+                self.reload(plan, BTreeMap::new(), Asker::Scale(answer));
+            }
             Ok(stage) => {
                 let ticket = self.steering.ticket(Waiting::Scale(answer));
                 self.resize(stage, Pool { min: width, max: width }, ticket);
@@ -53,9 +83,6 @@ impl RunLoop {
         let stage = self.running_stage(name, "stage")?;
         if width == 0 {
             return Err(SteerError::NoWorkers);
-        }
-        if self.plan.is_bound_to_width(stage) {
-            return Err(SteerError::Bound(name.to_owned()));
         }
         match names_rank(&self.plan.stages[stage].stage) {
             Some((key, made)) if made < width => {
@@ -90,12 +117,26 @@ impl RunLoop {
     /// `what`: a stage, or one worker of a stage.
     pub(super) fn restart(&mut self, what: &str, answer: Answer<usize>) {
         match self.workers_called(what) {
+            Ok(workers) if self.is_replaced_whole(&workers) => {
+                let stage = self.plan.stages[workers[0].0].stage.name.clone();
+                let touched = BTreeMap::from([(stage, "a restart was asked for".to_owned())]);
+                let plan = self.reloads.newest_plan().clone();
+                self.reload(plan, touched, Asker::Restart(workers.len(), answer));
+            }
             Ok(workers) => {
                 let ticket = self.steering.ticket(Waiting::Restart(workers.len(), answer));
                 self.inputs.push_back(Input::Restart { ticket, workers });
             }
             Err(error) => drop(answer.send(Err(error))),
         }
+    }
+
+    /// Whether these workers are replaced as by a reload, their successors first: of a pool of one, which would leave a
+    /// gap, and those that pipes join to others.
+    fn is_replaced_whole(&self, workers: &[(usize, usize)]) -> bool {
+        let Some(&(stage, _)) = workers.first() else { return false };
+        let has_pipe = self.plan.pipes.iter().any(|pipe| pipe.from == stage || pipe.to == stage);
+        has_pipe || self.plan.stages[stage].stage.pool.max == 1 && self.mode(stage) != Mode::Each
     }
 
     /// The workers that are there of a stage, or the one of this name.
@@ -107,9 +148,6 @@ impl RunLoop {
         let unknown =
             |nearest| SteerError::Unknown { what: "stage or worker", name: what.to_owned(), nearest };
         let stage = self.running_stage(name, "stage or worker")?;
-        if self.plan.pipes.iter().any(|pipe| pipe.from == stage || pipe.to == stage) {
-            return Err(SteerError::Bound(name.to_owned()));
-        }
         let ranks = 0..self.plan.stages[stage].stage.pool.max;
         match rank.map(str::parse::<usize>) {
             None => Ok(ranks
@@ -160,6 +198,26 @@ impl RunLoop {
             Waiting::Restart(count, answer) => drop(answer.send(error.map_or(Ok(count), Err))),
         }
     }
+}
+
+/// The stages that this one is joined to by pipes, itself among them: worker by worker.
+fn joined_by_pipes(plan: &Plan, name: &str) -> Vec<usize> {
+    let mut joined: Vec<usize> = plan.stage_position(name).into_iter().collect();
+    let mut next = 0;
+    while let Some(&stage) = joined.get(next) {
+        next += 1;
+        for pipe in &plan.pipes {
+            let other = match stage {
+                _ if pipe.from == stage => pipe.to,
+                _ if pipe.to == stage => pipe.from,
+                _ => continue,
+            };
+            if !joined.contains(&other) {
+                joined.push(other);
+            }
+        }
+    }
+    joined
 }
 
 /// A key of the stage whose values name the worker's rank, and for how many ranks they were made.
