@@ -145,9 +145,7 @@ const MAX_KEPT: usize = 500;
 /// As an error it says how many there are, and has all of them as related ones. To show each by itself:
 ///
 /// ```
-/// # use mpflow::language::{Document, ParseOptions};
-/// let options = ParseOptions::default();
-/// let found = Document::parse("stages: {a: {comand: ls, pool: 0}}", "demo.yaml".as_ref(), &options).unwrap_err();
+/// let found = mpflow::Pipeline::from_yaml("stages: {a: {comand: ls, pool: 0}}").unwrap_err();
 /// for diagnostic in &found {
 ///     println!("{}: {diagnostic}", diagnostic.code());
 /// }
