@@ -24,7 +24,7 @@
 //!     });
 //!     mpflow::init(&functions);
 //!
-//!     let queue = Queue::new()?;
+//!     let queue = Queue::<u64>::new()?;
 //!     let mut process = Process::new("squares", &(&queue, 10))?;
 //!     process.start()?;
 //!     for _ in 0..10 {
