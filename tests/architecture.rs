@@ -309,8 +309,11 @@ fn names_from_inside(code: &str) -> Vec<String> {
     for statement in code.split("use ").skip(1) {
         let statement = statement.split(';').next().unwrap_or_default();
         if INSIDE.iter().any(|name| statement.starts_with(&format!("{name}::"))) {
-            let words = statement.split(|char: char| !(char.is_alphanumeric() || char == '_'));
-            let types = words.filter(|word| word.starts_with(char::is_uppercase));
+            // `Watcher as _` brings no name in, and `Event as NotifyEvent` that one.
+            let parts = statement.split([',', '{', '}']).map(str::trim);
+            let named = parts.map(|part| part.rsplit(" as ").next().unwrap_or(part));
+            let last = named.map(|part| part.rsplit("::").next().unwrap_or(part));
+            let types = last.filter(|word| word.starts_with(char::is_uppercase));
             names.extend(types.map(str::to_owned));
         }
     }
@@ -371,6 +374,8 @@ fn the_crate_shows_what_is_meant_to_be_used_and_no_more() {
 
 #[test]
 fn a_type_of_the_inside_in_a_signature_is_found() {
+    let renamed = names_from_inside("use notify::{Event as Change, Watcher as _};");
+    assert_eq!(renamed[renamed.len() - 1], "Change");
     let code = "use nix::unistd::{Pid, getpid};\npub fn wait(pid: Pid,\n    x: u8) -> u8 {\n}\npub(crate) fn own(pid: Pid) {}\n";
     assert!(names_from_inside(code).contains(&"Pid".to_owned()));
     assert_eq!(shown(code), ["pub fn wait(pid: Pid,\n    x: u8) -> u8 "]);
