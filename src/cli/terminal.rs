@@ -39,6 +39,11 @@ pub(super) fn stderr_rows() -> usize {
     terminal_size::terminal_size_of(io::stderr()).map_or(24, |(_, height)| height.0.into())
 }
 
+/// Rows of the terminal that standard output is.
+pub(super) fn stdout_rows() -> usize {
+    terminal_size::terminal_size_of(io::stdout()).map_or(24, |(_, height)| height.0.into())
+}
+
 /// Whether the locale is one of UTF-8, as setlocale(3) has it.
 pub(super) fn is_utf8() -> bool {
     is_utf8_by(|name| env::var(name).ok())

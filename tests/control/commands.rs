@@ -270,3 +270,25 @@ edges:
     drop(run.stdin.take());
     run.finish().succeeded().wrote_lines(1..=1000);
 }
+
+#[test]
+fn top_looks_again_and_again_until_the_run_has_ended() {
+    let mut run = scenario(ECHO).start();
+    let own = id(&run);
+    let mut top = Guard(
+        command(&run, &["top", &own, "--every", "50ms", "--format", "json"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut looks = BufReader::new(top.0.stdout.take().unwrap()).lines();
+    let mut look = || -> Option<Value> { Some(serde_json::from_str(&looks.next()?.unwrap()).unwrap()) };
+    let first = look().unwrap();
+    assert_eq!((&first["run"]["id"], &first["stages"][0]["records_in"]), (&own.as_str().into(), &0.into()));
+    run.stdin.as_mut().unwrap().write_all(b"1\n2\n3\n").unwrap();
+    while look().unwrap()["stages"][0]["records_in"] != 3 {}
+    drop(run.stdin.take());
+    run.finish().succeeded();
+    while look().is_some() {}
+    assert!(top.0.wait().unwrap().success());
+}

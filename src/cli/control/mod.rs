@@ -8,6 +8,7 @@ pub(super) mod scale;
 pub(super) mod status;
 pub(super) mod stop;
 pub(super) mod tap;
+pub(super) mod top;
 
 use clap::ValueEnum;
 use mpflow::control::{self, Client};
