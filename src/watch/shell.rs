@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 use nix::sys::statfs::statfs;
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode};
 
 use super::WatchSet;
 use super::gather::Gather;
@@ -263,12 +263,12 @@ impl Looker {
         }
         let Some(kernel) = &mut self.kernel else { return };
         for folder in self.watched.difference(&wanted) {
-            let _ = kernel.unwatch(folder);
+            let _ = notify::Watcher::unwatch(kernel, folder);
         }
         let mut failure = None;
         for folder in &wanted {
             // Watched anew each time: one that was moved away and made again has another inode.
-            if let Err(error) = kernel.watch(folder, RecursiveMode::NonRecursive)
+            if let Err(error) = notify::Watcher::watch(kernel, folder, RecursiveMode::NonRecursive)
                 && folder.is_dir()
             {
                 failure = Some(explain(&error));

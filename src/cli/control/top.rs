@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, after, select};
+use crossbeam_channel::{Receiver, after, never, select};
 use mpflow::control::{Client, ClientError};
 use mpflow::observe::StatusTable;
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
@@ -94,16 +94,16 @@ fn on_screen(client: &mut Client, every: Duration) -> Result<Shown, CliError> {
         return Ok(Shown::Ended);
     }
     let _screen = Screen::enter()?;
-    let keys = keys()?;
+    let mut keys = keys()?;
     loop {
         draw(&table)?;
         let tick = after(every);
         select! {
             recv(keys) -> key => match key {
                 Ok(key) if ENDS.contains(&key) => return Ok(Shown::Enough),
-                // Any other key: look now.
+                // Any other key: look now. Nobody is there who could press one where there is no terminal.
                 Ok(_) => {}
-                Err(_) => return Ok(Shown::Enough),
+                Err(_) => keys = never(),
             },
             recv(tick) -> _ => {}
         }
@@ -144,8 +144,9 @@ fn keys() -> Result<Receiver<u8>, CliError> {
     thread::Builder::new()
         .name("keys".to_owned())
         .spawn(move || {
-            for key in io::stdin().bytes() {
-                if key.is_err() || sender.send(key.unwrap_or(0)).is_err() {
+            let mut buffer = [0; 64];
+            while let Ok(count @ 1..) = io::stdin().lock().read(&mut buffer) {
+                if buffer[..count].iter().any(|&key| sender.send(key).is_err()) {
                     return;
                 }
             }
