@@ -7,6 +7,7 @@ mod map;
 mod pipe;
 mod pool;
 mod recovery;
+mod reload;
 mod shared;
 mod starts;
 mod whole;
@@ -37,6 +38,8 @@ pub(crate) fn all() -> Vec<Row> {
             name: "killed record's next start, map, pool of 2, 99th percentile",
             make: recovery::map_of_two_at_worst,
         },
+        Row { name: "longest pause while a pool of 4 cat is reloaded", make: reload::stream },
+        Row { name: "longest pause while a pool of 4 map workers is reloaded", make: reload::map },
         Row { name: "whole run of two tiny stages", make: whole::tiny },
         Row { name: "Python, three stages of integers", make: functions::integers },
         Row { name: "Python, three stages of small objects", make: functions::objects },
