@@ -1,5 +1,6 @@
 //! Start methods.
 
+use crate::model::StartMethod;
 use crate::process::Origin;
 
 /// How processes come to be. Python's `multiprocessing.get_context`. The default is [`Context::spawn`].
@@ -34,6 +35,15 @@ impl Context {
         match self.0 {
             Method::Fork => Origin::Seed,
             Method::Spawn | Method::Forkserver => Origin::Anew,
+        }
+    }
+
+    /// As the language has it.
+    pub(super) fn start_method(self) -> StartMethod {
+        match self.0 {
+            Method::Spawn => StartMethod::Spawn,
+            Method::Fork => StartMethod::Fork,
+            Method::Forkserver => StartMethod::Forkserver,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `Queue(maxsize)`, `JoinableQueue` | [`Queue`] |
 //! | `Pipe(duplex)` | [`pipe`], two [`Connection`]s |
 //! | `Lock`, `RLock`, `Semaphore` | [`Lock`], [`RLock`], [`Semaphore`], by guards; a dead holder's are free again |
+//! | `Pool(width, initializer, …, maxtasksperchild)` | [`Pool`], of one registered function |
 //! | `Event`, `Barrier` | [`Event`], [`Barrier`] |
 //! | `Value`, `Array` | [`Value`], [`Array`] |
 //!
@@ -47,6 +48,8 @@ mod event;
 mod lock;
 mod memory;
 mod packet;
+mod pool;
+mod pool_builder;
 mod process;
 mod queue;
 mod starter;
@@ -60,6 +63,8 @@ pub use context::Context;
 pub use error::Error;
 pub use event::Event;
 pub use lock::{Guard, Lock, RLock, Semaphore};
+pub use pool::{Pool, TaskError, Tasks, Unfinished};
+pub use pool_builder::PoolBuilder;
 pub use process::Process;
 pub use queue::Queue;
 pub use value::{Array, Number, Value};

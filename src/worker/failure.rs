@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::panic::{self, AssertUnwindSafe};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a function's error may be: anything that becomes a boxed error, `&str` and `String` among it.
 pub(crate) type Boxed = Box<dyn Error + Send + Sync>;
@@ -14,16 +14,19 @@ pub(crate) type Boxed = Box<dyn Error + Send + Sync>;
 const MOST_BYTES: usize = 64 << 10;
 
 /// Why a record, or a worker's whole stream, has failed: the payload of FAILED and ERROR.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Failure {
     pub(crate) error: String,
     pub(crate) r#type: String,
     pub(crate) traceback: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) record: Option<serde_json::Value>,
     /// The function did not return: what it has in memory may be half done.
     #[serde(skip)]
     pub(crate) is_panic: bool,
+    /// Its record is answered all the same: whoever gave the task is told by the answer.
+    #[serde(skip)]
+    pub(crate) is_answered: bool,
 }
 
 impl Failure {
@@ -35,6 +38,7 @@ impl Failure {
             traceback: String::new(),
             record: None,
             is_panic: false,
+            is_answered: false,
         }
     }
 
@@ -69,6 +73,7 @@ impl Failure {
             traceback: cut(traceback),
             record: None,
             is_panic: false,
+            is_answered: false,
         }
     }
 }
@@ -149,6 +154,7 @@ fn of_panic(panic: &(dyn Any + Send)) -> Failure {
         traceback: cut(traceback),
         record: None,
         is_panic: true,
+        is_answered: false,
     }
 }
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::context::Worker;
 use super::cursor::Cursor;
-use super::failure::{Boxed, Failure};
+use super::failure::{Boxed, Failure, caught};
 use super::input::Records;
 use crate::ipc::decode;
 use crate::model::{Format, Mode, STDIN, STDOUT};
@@ -19,8 +19,20 @@ pub(crate) type Call = Box<dyn FnMut(&mut Cursor<'_>) -> Result<(), Failure>>;
 /// A function that is called once, and reads and emits by itself.
 pub(crate) type Run = Arc<dyn Fn(&'static Worker) -> Result<(), Failure> + Send + Sync>;
 
-/// Makes such a function with the state that one worker keeps. `true`: it is called with a batch.
-type Make = Arc<dyn Fn(&'static Worker, bool) -> Result<Call, Failure> + Send + Sync>;
+/// Makes such a function with the state that one worker keeps.
+type Make = Arc<dyn Fn(&'static Worker, CallBy) -> Result<Call, Failure> + Send + Sync>;
+
+/// What a function of one record is called with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallBy {
+    Record,
+    Batch,
+    /// A number and an argument: its result goes back with the number, and so does its error.
+    Task,
+}
+
+/// What stands before the name of a function that is called by tasks.
+pub(crate) const TASK_PREFIX: &str = "task:";
 
 /// A function of a process of its own: it takes its argument, then it is called.
 pub(crate) type Target =
@@ -138,17 +150,36 @@ impl std::fmt::Debug for Functions {
 }
 
 /// Where results go: a worker's standard output.
+#[derive(Clone, Copy)]
 struct Give {
     worker: &'static Worker,
     port: Option<usize>,
+    /// The number of the task, where it is called by tasks.
+    task: Option<u64>,
 }
 
 impl Give {
     fn new(worker: &'static Worker) -> Self {
-        Self { worker, port: worker.output(STDOUT) }
+        Self { worker, port: worker.output(STDOUT), task: None }
+    }
+
+    /// The task has failed: whoever gave it is told so as of a result.
+    fn failure(&self, number: u64, mut failure: Failure) -> Result<(), Failure> {
+        let Some(port) = self.port else { return Err(failure) };
+        self.worker.post().push(port, &(number, Err::<(), _>(&failure)))?;
+        match failure.is_panic {
+            false => Ok(()),
+            true => {
+                failure.is_answered = true;
+                Err(failure)
+            }
+        }
     }
 
     fn value<T: Serialize>(&self, value: &T) -> Result<(), Failure> {
+        if let (Some(port), Some(number)) = (self.port, self.task) {
+            return self.worker.post().push(port, &(number, Ok::<_, ()>(value)));
+        }
         match self.port {
             // A function that returns nothing gives nothing.
             Some(port) if std::any::type_name::<T>() != "()" => self.worker.post().push(port, value),
@@ -360,12 +391,20 @@ impl Functions {
         In: DeserializeOwned + 'static,
     {
         let function = Arc::new(function);
-        let make: Make = Arc::new(move |worker, is_batch| {
+        let make: Make = Arc::new(move |worker, by| {
             let (mut state, function, give) = (make()?, Arc::clone(&function), Give::new(worker));
-            Ok(Box::new(move |cursor| {
-                let record = if is_batch { cursor.all()? } else { cursor.next()? };
-                function(&mut state, record, &give)
-            }))
+            Ok(match by {
+                CallBy::Record => Box::new(move |cursor| function(&mut state, cursor.next()?, &give)),
+                CallBy::Batch => Box::new(move |cursor| function(&mut state, cursor.all()?, &give)),
+                CallBy::Task => Box::new(move |cursor| {
+                    let (number, argument): (u64, In) = cursor.next()?;
+                    let give = Give { task: Some(number), ..give };
+                    match caught(|| function(&mut state, argument, &give)) {
+                        Ok(()) => Ok(()),
+                        Err(failure) => give.failure(number, failure),
+                    }
+                }),
+            })
         });
         self.add(name, Function::Map(make))
     }
@@ -387,6 +426,7 @@ impl Functions {
     /// Another function has the name: one of the two could never be called.
     fn add(mut self, name: &str, function: Function) -> Self {
         let before = self.by_name.insert(name.to_owned(), function);
+        assert!(!name.starts_with(TASK_PREFIX), "no function may be registered as `{TASK_PREFIX}…`");
         assert!(before.is_none(), "two functions are registered as `{name}`: give one of them another name");
         self
     }
@@ -402,7 +442,7 @@ impl Functions {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Function> {
-        self.by_name.get(name)
+        self.by_name.get(name.strip_prefix(TASK_PREFIX).unwrap_or(name))
     }
 
     pub(crate) fn kind(&self, name: &str) -> Option<Kind> {

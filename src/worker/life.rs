@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::context::{Parts, Worker};
 use super::failure::{Failure, caught, keep_places};
-use super::functions::{Call, Function, Functions, Kind, Run};
+use super::functions::{Call, CallBy, Function, Functions, Kind, Run, TASK_PREFIX};
 use super::input::Inlet;
 use super::outbox::{Outbox, Outlet, Post};
 use super::{call, map, stream};
@@ -240,9 +240,14 @@ fn prepare(functions: &Functions, task: &Task, control: OwnedFd) -> Result<(&'st
         control,
     });
     let is_batch = task.batch.is_some();
+    let by = match is_batch {
+        true => CallBy::Batch,
+        false if name.starts_with(TASK_PREFIX) => CallBy::Task,
+        false => CallBy::Record,
+    };
     let work = match (function, leased, task.source, task.mode.as_str()) {
         (Function::Map(make), Some(inlet), _, _) => {
-            let call = caught(|| make(worker, is_batch)).map_err(|failure| Box::new((failure, None)))?;
+            let call = caught(|| make(worker, by)).map_err(|failure| Box::new((failure, None)))?;
             Work::Map { inlet, call, is_batch }
         }
         (Function::Source(run), None, true, _) | (Function::Stream(run), None, false, "stream") => {

@@ -72,6 +72,10 @@ fn work(
         match caught(|| function(&mut cursor)) {
             Ok(()) if is_batch => post.batch_done(header.records),
             Ok(()) => post.record_done(!cursor.is_at_end()),
+            Err(failure) if failure.is_answered => {
+                post.record_done(false);
+                return Ok(false);
+            }
             Err(mut failure) => {
                 failure.record = Some(cursor.shown(at));
                 post.record_failed(&failure);

@@ -30,7 +30,8 @@ mod stream;
 
 pub(crate) use call::{CALL, Call, write_call};
 pub use context::{PortError, Worker, worker};
+pub(crate) use failure::Failure;
 pub use functions::Functions;
-pub(crate) use functions::Kind;
+pub(crate) use functions::{Kind, TASK_PREFIX};
 pub use input::Records;
 pub(crate) use life::{become_worker_if_asked, live, register, registered};

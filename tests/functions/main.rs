@@ -11,6 +11,7 @@
 #[allow(unused_imports, dead_code, reason = "its own tests are those of the binary")]
 #[path = "../../src/cli/mod.rs"]
 mod cli;
+mod pools;
 mod primitives;
 mod registered;
 mod stages;
@@ -57,6 +58,15 @@ const TESTS: &[Test] = tests![
     stages::the_plain_program_says_who_must_run_the_file,
     stages::a_worker_keeps_to_the_protocol,
     stages::a_worker_may_be_limited_and_ranked,
+    pools::a_pool_does_tasks_by_every_start_method,
+    pools::results_come_in_order_or_as_they_come,
+    pools::a_callback_is_told_and_may_give_another_task,
+    pools::a_task_that_fails_says_why_and_harms_no_other,
+    pools::a_task_that_kills_its_workers_fails_alone,
+    pools::killing_workers_at_random_loses_and_doubles_no_task,
+    pools::a_worker_of_a_pool_is_replaced_after_so_many_tasks,
+    pools::a_pool_that_is_terminated_fails_what_is_not_done,
+    pools::a_pool_that_cannot_be_says_why,
     primitives::a_process_calls_its_function_by_every_start_method,
     primitives::an_exit_code_is_written_as_python_writes_it,
     primitives::a_process_that_cannot_be_says_why,

@@ -90,7 +90,7 @@ pub(crate) fn functions() -> Functions {
             [BEFORE.load(Ordering::Relaxed)]
         });
     let functions = conformance(functions);
-    crate::primitives::functions(odd(functions))
+    crate::pools::functions(crate::primitives::functions(odd(functions)))
 }
 
 /// What `mpflow conformance` asks for.

@@ -1,0 +1,109 @@
+//! How a pool is started.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::context::Context;
+use super::error::Error;
+use super::pool::Pool;
+use crate::engine::{Engine, Run, StartError, Stdio};
+use crate::model::{Backoff, Format, Restart, RestartPolicy, nearest};
+use crate::pipeline::{Edge, Pipeline, Stage};
+use crate::worker::{self, Kind, TASK_PREFIX};
+
+/// A worker that has died is started again so soon, and ever later where it dies at once.
+const FIRST_RESTART: Duration = Duration::from_millis(1);
+
+/// What a [`Pool`] is to be. See [`Pool::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "nothing is started before `start`"]
+pub struct PoolBuilder {
+    pub(super) function: String,
+    pub(super) width: Option<usize>,
+    pub(super) context: Context,
+    pub(super) max_tasks_per_child: Option<u64>,
+}
+
+impl PoolBuilder {
+    /// So many workers. The default is the number of processors that this process may use.
+    pub fn width(mut self, width: usize) -> Self {
+        self.width = Some(width.max(1));
+        self
+    }
+
+    /// How its workers come to be.
+    pub fn context(mut self, context: Context) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// A worker is replaced after so many tasks, at least one.
+    pub fn max_tasks_per_child(mut self, tasks: u64) -> Self {
+        self.max_tasks_per_child = Some(tasks.max(1));
+        self
+    }
+
+    /// Starts it. Its workers are on their way when this returns; tasks wait for them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownFunction`], [`Error::NotInitialised`], [`Error::Start`]: nothing runs.
+    pub fn start<In, Out>(self) -> Result<Pool<In, Out>, Error>
+    where
+        In: Serialize,
+        Out: DeserializeOwned + Send + 'static,
+    {
+        self.check()?;
+        Pool::over(self.run()?)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let functions = worker::registered();
+        if functions.kind(&self.function) == Some(Kind::Map) && !self.function.starts_with(TASK_PREFIX) {
+            return Ok(());
+        }
+        let named = functions.names().filter(|name| functions.kind(name) == Some(Kind::Map));
+        Err(Error::UnknownFunction {
+            kind: "function of one record",
+            name: self.function.clone(),
+            advice: match nearest(&self.function, named) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => "register it by `Functions::map` before `mpflow::init`".to_owned(),
+            },
+        })
+    }
+
+    /// A run of one stage: its leases, redelivery and replacement are the engine's.
+    fn run(self) -> Result<Run, Error> {
+        let width =
+            self.width.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
+        let backoff = Backoff { initial: FIRST_RESTART, ..Backoff::default() };
+        let mut stage = Stage::function(format!("{TASK_PREFIX}{}", self.function))
+            .pool(width)
+            .start_method(self.context.start_method())
+            .restart_with(Restart {
+                policy: RestartPolicy::OnFailure,
+                max: u32::MAX,
+                backoff,
+                ..Restart::default()
+            });
+        if let Some(tasks) = self.max_tasks_per_child {
+            stage = stage.max_records_per_worker(tasks);
+        }
+        let pipeline = Pipeline::builder("pool")
+            .stage("worker", stage)
+            .edge(Edge::queue("stdin -> worker -> stdout").format(Format::Msgpack))
+            // What has killed each worker that was given it.
+            .edge(Edge::queue("worker.failed -> stdout").format(Format::Json))
+            .build()
+            .map_err(|problems| Error::Start(problems.to_string()))?;
+        Engine::new().stdin(Stdio::Values).stdout(Stdio::Values).start(&pipeline).map_err(|error| match error
+        {
+            StartError::NotInitialised => Error::NotInitialised,
+            other => Error::Start(other.to_string()),
+        })
+    }
+}
