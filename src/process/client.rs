@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -106,7 +107,7 @@ impl Launcher {
         // It blocks all signals when it is ready to. Until then it would die of a Ctrl-C that is meant for us, or of a
         // stray SIGTERM, did it not inherit the mask of the thread that starts it.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        let process = Command::new("/proc/self/exe")
+        let process = Command::new(own_program())
             .arg0(LAUNCHER_NAME)
             .stdin(Stdio::from(socket))
             .stdout(Stdio::null())
@@ -255,6 +256,19 @@ impl Launcher {
             let _ = process.wait();
         }
         has_ended_all
+    }
+}
+
+/// This program, to be executed once more. What the link leads to is right also where the file has been replaced since; an
+/// emulator (valgrind, qemu) has itself executed by it, and answers only who reads the link with the program's path.
+fn own_program() -> PathBuf {
+    use std::os::unix::fs::MetadataExt;
+
+    let link = Path::new("/proc/self/exe");
+    let file_of = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+    match link.read_link() {
+        Ok(path) if file_of(&path).is_some() && file_of(&path) != file_of(link) => path,
+        _ => link.to_owned(),
     }
 }
 
