@@ -10,6 +10,7 @@ mod recovery;
 mod reload;
 mod shared;
 mod starts;
+mod storm;
 mod whole;
 
 use crate::contest::Row;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Vec<Row> {
         },
         Row { name: "longest pause while a pool of 4 cat is reloaded", make: reload::stream },
         Row { name: "longest pause while a pool of 4 map workers is reloaded", make: reload::map },
+        Row { name: "kill storm, a worker of 4 each 100 ms", make: storm::storm },
         Row { name: "whole run of two tiny stages", make: whole::tiny },
         Row { name: "Python, three stages of integers", make: functions::integers },
         Row { name: "Python, three stages of small objects", make: functions::objects },
