@@ -140,7 +140,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let pool = mpflow::multiprocessing::Pool::<u64, u64>::new("square")?;
 /// assert_eq!(pool.map(1..4)?, [1, 4, 9]);
-/// assert_eq!(pool.apply(&5)?, 25);
+/// assert_eq!(pool.apply(5)?, 25);
 /// # Ok(())
 /// # }
 /// ```
