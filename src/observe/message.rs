@@ -113,9 +113,6 @@ impl Messages {
             EventKind::StageResized { stage, from, to } => {
                 (Colour::Green, format!("stage `{stage}` has a pool of {to} now, and had {from}"))
             }
-            EventKind::Reloaded { change, took } => {
-                (Colour::Green, format!("reloaded in {}: {change}", duration(*took)))
-            }
             EventKind::ReloadFailed { failure, was_in_effect } => {
                 let stage = failure.stage.as_deref().unwrap_or("the pipeline");
                 let what = match was_in_effect {

@@ -19,6 +19,7 @@ pub(super) const TESTS: &[Test] = crate::tests![
     a_new_worker_that_does_not_come_up_changes_nothing_and_its_error_is_told,
     an_exclusive_stage_comes_back_when_its_successor_does_not_come_up,
     what_falls_over_in_its_first_second_takes_the_reload_back,
+    filters_that_fall_over_do_not_end_what_feeds_them,
     a_pool_is_resized_by_a_reload_and_keeps_its_workers,
     a_reload_that_comes_during_another_takes_its_place_and_answers_both,
     a_replaced_source_runs_anew,
@@ -380,4 +381,19 @@ fn a_pipe_and_both_its_ends_are_replaced_together() {
     live.write("enough", "");
     let (report, _, _) = live.finish();
     assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+}
+
+fn filters_that_fall_over_do_not_end_what_feeds_them() {
+    let live = Live::start(&counting("command: [cat], pool: 2"));
+    live.wait_for_lines("out.txt", 500);
+    // They close their input without having read of it, and end when they have been in effect for a moment, or before.
+    let _ = reload(&live, &counting("command: 'exec 0<&-; sleep 0.2; exit 127', pool: 2"));
+    live.wait_until("it is taken back", |live| {
+        live.seen().iter().any(|event| matches!(event, EventKind::ReloadFailed { .. }))
+    });
+    live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 500);
+    live.write("enough", "");
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    all_numbers(&folder);
 }

@@ -200,7 +200,9 @@ impl RunLoop {
     fn close_consumer_if_nobody_reads(&mut self, stage: usize, port: usize) {
         // A worker that does not read any more may be about to die, and its successor would read.
         let is_final = self.plan.stages[stage].stage.restart.policy == RestartPolicy::Never
-            && self.supervisor.stage(stage).phase == Phase::Running;
+            && self.supervisor.stage(stage).phase == Phase::Running
+            // Nor is one of a stage that a reload has just brought: should it fall, the one before it reads again.
+            && !self.supervisor.stage(stage).is_on_trial(self.clock.now());
         if self.mode(stage) != Mode::Stream || !is_final {
             return;
         }

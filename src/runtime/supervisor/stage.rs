@@ -341,6 +341,11 @@ impl Stage {
         }
     }
 
+    /// Whether a failure takes back the reload that has brought it.
+    pub(crate) fn is_on_trial(&self, now: Instant) -> bool {
+        self.trial_until.is_some_and(|until| now < until)
+    }
+
     /// When those of its workers that have not finished what they hold are asked to end.
     pub(crate) fn leaves_by(&self) -> Option<Instant> {
         self.leave_by.filter(|_| self.phase == Phase::Leaving)
