@@ -101,7 +101,7 @@ impl RunFolder {
                 refusals.push(format!("`{}` is too long for the path of a socket", base.display()));
                 continue;
             }
-            match prepare(&base).and_then(|()| Self::create_in(&base, run_id)) {
+            match Self::create_in(&base, run_id) {
                 Ok(folder) => {
                     living_in(&base);
                     return Ok(folder);
@@ -115,7 +115,10 @@ impl RunFolder {
     fn create_in(base: &Path, run_id: &str) -> io::Result<Self> {
         let path = base.join(run_id);
         for _ in 0..ATTEMPTS {
+            prepare(base)?;
             match DirBuilder::new().mode(0o700).create(&path) {
+                // The last of other runs has just gone, and the folder of all with it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 Ok(()) | Err(_) => {}
             }
@@ -141,6 +144,8 @@ impl Drop for RunFolder {
         if let Err(error) = fs::remove_dir_all(&self.path) {
             tracing::debug!(%error, path = %self.path.display(), "cannot remove the folder of this run");
         }
+        // Where it was the last, nothing is left; where others are in there, this does nothing.
+        let _ = self.path.parent().map(fs::remove_dir);
     }
 }
 
@@ -195,8 +200,9 @@ mod tests {
 
     #[test]
     fn a_run_removes_its_folder_and_those_of_dead_runs_and_nothing_else() {
-        let base = tempfile::tempdir().unwrap();
-        let base = base.path();
+        let folder = tempfile::tempdir().unwrap();
+        let base = &folder.path().join("mpflow");
+        prepare(base).unwrap();
         for name in [DEAD, "notes", "01980000-0000-7000-8000-00000000000x"] {
             fs::create_dir(base.join(name)).unwrap();
             fs::write(base.join(name).join("shared"), "").unwrap();
@@ -215,6 +221,19 @@ mod tests {
         let mut left: Vec<_> = fs::read_dir(base).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["01980000-0000-7000-8000-00000000000x", "notes"]);
+    }
+
+    #[test]
+    fn the_last_run_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("mpflow");
+        let first = RunFolder::create_in(&base, RUN).unwrap();
+        let second = RunFolder::create_in(&base, DEAD).unwrap();
+        drop(first);
+        assert!(second.path().exists());
+        drop(second);
+        assert!(!base.exists());
+        RunFolder::create_in(&base, RUN).unwrap();
     }
 
     #[test]
