@@ -22,8 +22,9 @@ pub(crate) fn pss(pid: u32) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+/// Kills a program and all that it has started: the program first, since a Pool replaces workers that are killed.
 pub(crate) fn end_tree(pid: u32) {
-    for pid in descendants(pid).into_iter().chain([pid]) {
+    for pid in std::iter::once(pid).chain(descendants(pid)) {
         if let Ok(pid) = i32::try_from(pid) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
