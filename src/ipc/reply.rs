@@ -15,6 +15,8 @@ pub(crate) struct RecordsHeader {
     /// Where its records begin.
     pub(crate) body: usize,
     pub(crate) records: u32,
+    /// Which attempt at them this is, from 1.
+    pub(crate) attempt: u32,
     /// A worker that had these records died.
     pub(crate) is_alone: bool,
 }
@@ -29,6 +31,7 @@ impl RecordsHeader {
             bytes: (LENGTH_BYTES + number(0) as usize).max(RECORDS_HEADER_BYTES),
             body: RECORDS_HEADER_BYTES,
             records: number(8),
+            attempt: number(12),
             is_alone: header[5] & ALONE != 0,
         })
     }
@@ -126,11 +129,17 @@ mod tests {
     #[test]
     fn the_worker_reads_leases_as_the_engine_wrote_them() {
         let block = Block::new(Bytes::from_static(b"a\nb\n"), 2);
-        let header = records_header(&block, 1, true);
+        let header = records_header(&block, 3, true);
         let read = RecordsHeader::read(&header).unwrap();
         assert_eq!(
             read,
-            RecordsHeader { bytes: header.len() + 4, body: header.len(), records: 2, is_alone: true }
+            RecordsHeader {
+                bytes: header.len() + 4,
+                body: header.len(),
+                records: 2,
+                attempt: 3,
+                is_alone: true
+            }
         );
         assert_eq!(RecordsHeader::read(&header[..15]), None);
     }

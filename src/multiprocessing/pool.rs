@@ -562,10 +562,12 @@ impl<Out: DeserializeOwned> Dispatcher<Out> {
                     self.hand_over(number, Err(TaskError::Failed { error, kind }));
                 }
                 Ok(Reply::Failed(record, error)) => {
-                    // A task that cannot be told apart has nobody to tell.
-                    if let Some(number) = number_of(&record) {
-                        self.hand_over(number, Err(TaskError::Killed(error)));
-                    }
+                    let Some(number) = number_of(&record) else {
+                        // Whose it is cannot be known, and nobody may wait for it for ever.
+                        self.why = Some(error);
+                        break;
+                    };
+                    self.hand_over(number, Err(TaskError::Killed(error)));
                 }
                 Err(RecvError::Timeout | RecvError::Empty) => self.look_at_events(),
                 // A result that is not of this type: whose it is cannot be known.

@@ -66,7 +66,8 @@ fn work(
     }
     while !cursor.is_at_end() {
         let at = cursor.position();
-        if header.is_alone {
+        // Should this be its last attempt, and end with the worker, nobody else could say what it was.
+        if header.is_alone || header.attempt > 1 {
             post.about(&cursor.shown(at));
         }
         match caught(|| function(&mut cursor)) {

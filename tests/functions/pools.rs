@@ -98,6 +98,8 @@ pub(crate) fn a_task_that_fails_says_why_and_harms_no_other() {
 
 pub(crate) fn a_task_that_kills_its_workers_fails_alone() {
     let pool = Pool::<u64, u64>::builder("die").width(2).start::<u64, u64>().unwrap();
+    // By itself, so that each worker that dies held nothing else.
+    assert!(matches!(pool.apply(7), Err(TaskError::Killed(why)) if why.contains("SIGKILL")));
     let results: Vec<_> = pool.imap(0..100).collect();
     for (number, result) in (0..100).zip(results) {
         match number {
