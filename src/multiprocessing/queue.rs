@@ -65,7 +65,8 @@ const STUCK: Duration = Duration::from_millis(100);
 /// the kernel's queue, some hundred KiB, in any case.
 ///
 /// When a process is killed, a reader takes along what it has received and not got, which is half a millisecond's work at most,
-/// and a writer what it has put in the last millisecond.
+/// and a writer what it has put in the last millisecond. One that is killed in the very moment in which it counts what it
+/// has received leaves the queue with so many places less, until somebody who waits for room finds it empty for 100 ms.
 pub struct Queue<T> {
     inner: Arc<Inner>,
     values: PhantomData<fn(T) -> T>,
