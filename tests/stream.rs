@@ -85,11 +85,17 @@ fn a_consumer_that_closes_its_input_and_lives_on_has_had_enough_too() {
 
 #[test]
 fn what_an_ended_worker_has_not_read_goes_to_the_others() {
-    // Three workers take a few records each and end; the fourth has all the rest.
+    // Three workers take a record each and end; the fourth has all the rest. The source goes on until they are gone:
+    // what comes back when the input of the others is at its end is nobody's any more.
     let pipeline = r#"
         stages:
-          numbers: {command: seq 5000}
-          work: {command: 'if [ $MPFLOW_RANK -lt 3 ]; then read -r a; echo $a; else cat; fi', pool: 4}
+          numbers:
+            command: >-
+              seq 5000; for n in 0 1 2; do until [ -s ended$n ]; do sleep 0.01; done;
+              while kill -0 $(cat ended$n) 2> /dev/null; do sleep 0.01; done; done
+          work:
+            command: 'if [ $MPFLOW_RANK -lt 3 ]; then read -r a; echo $a; echo $$ > ended$MPFLOW_RANK; else cat; fi'
+            pool: 4
         edges: [{queue: numbers -> work -> stdout}]"#;
     let run = Scenario::new(pipeline).run().succeeded();
     let mut found: Vec<u32> = run.text().lines().map(|line| line.parse().unwrap()).collect();

@@ -21,6 +21,10 @@ const POLL: Duration = Duration::from_millis(500);
 /// A file that is not there, or is empty, may be on its way: so long it is waited for.
 const ON_ITS_WAY: Duration = Duration::from_millis(400);
 
+/// Folders that come while others are begun to be watched are looked for so often; whoever makes them goes on to make
+/// events.
+const MOST_ROUNDS: usize = 8;
+
 /// What a watcher tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
@@ -151,8 +155,9 @@ impl Looker {
             }
             let now = Instant::now();
             if self.gather.take(now) || self.vanished.as_ref().is_some_and(|(_, until)| *until <= now) {
-                self.look();
+                // In this order: what comes into a new folder is there by the look, or is told of.
                 self.watch_folders();
+                self.look();
                 if self.kernel.is_none() {
                     polls = crossbeam_channel::tick(POLL);
                 }
@@ -243,7 +248,18 @@ impl Looker {
 
     /// Has the kernel tell of what happens in the folders of the set; where it cannot, says so and polls from now on.
     fn watch_folders(&mut self) {
-        let wanted: BTreeSet<PathBuf> = folders(&self.set).into_iter().collect();
+        // One may come into a new folder just before that is watched.
+        for _ in 0..MOST_ROUNDS {
+            let wanted: BTreeSet<PathBuf> = folders(&self.set).into_iter().collect();
+            let is_new = wanted.difference(&self.watched).next().is_some();
+            self.watch_these(wanted);
+            if !is_new {
+                return;
+            }
+        }
+    }
+
+    fn watch_these(&mut self, wanted: BTreeSet<PathBuf>) {
         if self.kernel.is_none() {
             if !self.watched.is_empty() {
                 // It was said that it polls.

@@ -47,7 +47,7 @@ fn the_folder_of_a_run_is_private_and_goes_with_it() {
     }
     Client::new(&path, "").on("go", "set");
     let run = run.finish().succeeded();
-    assert!(fs::read_dir(run.path("runtime/mpflow")).unwrap().next().is_none());
+    assert!(fs::read_dir(run.path("runtime")).unwrap().next().is_none(), "the last run leaves nothing");
 }
 
 #[test]
