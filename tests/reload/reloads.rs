@@ -181,7 +181,9 @@ fn a_new_worker_that_does_not_come_up_changes_nothing_and_its_error_is_told() {
         &[("tasks.py", "def work(record): return record\n")],
     );
     live.wait_for_lines("out.txt", 500);
-    let before = live.pids()["work"].clone();
+    // Events come a moment after what they tell of.
+    live.wait_until("both are told of", |live| live.living("work").len() == 2);
+    let before = live.living("work");
     for (wrong, reason) in [
         ("command: [./there-is-none]", "there-is-none"),
         ("python: 'tasks:wrok'", "wrok"),
@@ -196,7 +198,7 @@ fn a_new_worker_that_does_not_come_up_changes_nothing_and_its_error_is_told() {
         assert!(failure.reason.contains(reason), "{error}");
     }
     live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 500);
-    assert_eq!(live.living("work"), before.into_iter().collect());
+    live.wait_until("those before are left", |live| live.living("work") == before);
     // And it is no obstacle to the next.
     reload(&live, &counting("command: [cat, -u], pool: 2")).unwrap();
     live.write("enough", "");
@@ -237,6 +239,7 @@ fn what_falls_over_in_its_first_second_takes_the_reload_back() {
 fn a_pool_is_resized_by_a_reload_and_keeps_its_workers() {
     let live = Live::start(&counting("command: [cat], pool: 2"));
     live.wait_for_lines("out.txt", 500);
+    live.wait_until("both are told of", |live| live.living("work").len() == 2);
     let before = live.living("work");
     let reloaded = reload(&live, &counting("command: [cat], pool: 4")).unwrap();
     assert_eq!(reloaded.change.stage("work").unwrap().step, Step::Resize);

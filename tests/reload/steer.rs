@@ -91,8 +91,8 @@ fn a_rolling_restart_replaces_every_worker_one_by_one_and_nothing_is_lost_or_dou
     for work in ["command: [cat], pool: 4", "command: [sed, -u, p;d], mode: map, pool: 4"] {
         let live = Live::start(&counting(work));
         live.wait_for_lines("out.txt", 1000);
+        live.wait_until("four are told of", |live| live.living("work").len() == 4);
         let before: BTreeSet<i32> = live.living("work");
-        assert_eq!(before.len(), 4);
         assert_eq!(live.run.restart("work"), Ok(4));
         live.wait_until("all are told of", |live| {
             live.living("work").len() == 4 && live.pids()["work"].len() == 8
@@ -118,6 +118,7 @@ fn a_rolling_restart_replaces_every_worker_one_by_one_and_nothing_is_lost_or_dou
 fn one_worker_is_restarted_and_the_others_stay() {
     let live = Live::start(&counting("command: [cat], pool: 3"));
     live.wait_for_lines("out.txt", 1000);
+    live.wait_until("three are told of", |live| live.living("work").len() == 3);
     let before = live.living("work");
     assert_eq!(live.run.restart("work/1"), Ok(1));
     live.wait_until("it is told of", |live| live.living("work").len() == 3 && live.pids()["work"].len() == 4);
