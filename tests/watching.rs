@@ -45,11 +45,13 @@ fn wait_for_last(run: &Running, line: &str) {
 }
 
 fn pid_of(run: &Running, worker: &str) -> i64 {
-    let started = run
-        .events()
-        .into_iter()
-        .rfind(|event| event["event"] == "worker_started" && event["worker"] == worker);
-    started.unwrap()["pid"].as_i64().unwrap()
+    // Events come a moment after what they tell of.
+    let started = run.wait_until("the worker is told of", || {
+        let is_its_start =
+            |event: &serde_json::Value| event["event"] == "worker_started" && event["worker"] == worker;
+        run.events().into_iter().rfind(is_its_start)
+    });
+    started["pid"].as_i64().unwrap()
 }
 
 #[test]
