@@ -330,7 +330,7 @@ fn a_stage_that_has_finished_stays_finished() {
     live.wait_until("it has finished", |live| {
         live.seen().iter().any(|event| matches!(event, EventKind::StageFinished { stage } if stage == "say"))
     });
-    reload(&live, &text("two", "echo three")).unwrap();
+    reload(&live, &text("two", "sleep 1; echo three")).unwrap();
     let (report, _, folder) = live.finish();
     assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
     let mut lines: Vec<String> =
