@@ -44,14 +44,9 @@ pub(super) fn execute(args: &Args) -> Result<End, CliError> {
         return Ok(End::Wrong);
     };
     let explanation = pipeline.explain(&Machine::of_this_process());
-    let text = match args.format {
-        Format::Text => observe::explanation(&explanation, terminal::stdout()),
-        Format::Json => {
-            let json =
-                serde_json::to_value(&explanation).expect("its keys are strings and its numbers finite");
-            format!("{json:#}\n")
-        }
-    };
-    output::print(&text)?;
+    match args.format {
+        Format::Text => output::print(&observe::explanation(&explanation, terminal::stdout()))?,
+        Format::Json => output::print_json(&explanation)?,
+    }
     Ok(End::Success)
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use clap::{ValueEnum, ValueHint};
+use clap::ValueHint;
 use mpflow::observe;
 
 use super::error::CliError;
 use super::exit::End;
 use super::load::{self, Overrides, Source};
-use super::{output, show, terminal};
+use super::output::{self, Format};
+use super::{show, terminal};
 
 /// Say what a reload from one pipeline to another would do: same, resize, rewire, replace, add, remove
 #[derive(Debug, clap::Args)]
@@ -37,14 +38,6 @@ pub(super) struct Args {
     format: Format,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// For programs
-    Json,
-}
-
 pub(super) fn execute(args: &Args) -> Result<End, CliError> {
     // Both are read, so that what is wrong with either is shown at once.
     let old = show::right(load::load(&args.old, &args.overrides)?);
@@ -58,13 +51,9 @@ pub(super) fn execute(args: &Args) -> Result<End, CliError> {
     };
     let (Some(old), Some(new)) = (old, new) else { return Ok(End::Wrong) };
     let change = old.compare(&new, &BTreeMap::new());
-    let text = match args.format {
-        Format::Text => observe::change(&change, terminal::stdout()),
-        Format::Json => {
-            let json = serde_json::to_value(&change).expect("its keys are strings and its numbers finite");
-            format!("{json:#}\n")
-        }
-    };
-    output::print(&text)?;
+    match args.format {
+        Format::Text => output::print(&observe::change(&change, terminal::stdout()))?,
+        Format::Json => output::print_json(&change)?,
+    }
     Ok(End::Success)
 }

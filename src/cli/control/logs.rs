@@ -4,10 +4,11 @@ use mpflow::control::Followed;
 use mpflow::observe;
 use mpflow::report::Logs;
 
-use super::{Format, RunOption, print_json_line};
+use super::RunOption;
 use crate::cli::error::CliError;
 use crate::cli::exit::End;
-use crate::cli::{output, terminal};
+use crate::cli::output::{self, Format, print_json_line};
+use crate::cli::terminal;
 
 /// Show the last lines that workers wrote to their standard error
 #[derive(Debug, clap::Args)]

@@ -10,22 +10,10 @@ pub(super) mod stop;
 pub(super) mod tap;
 pub(super) mod top;
 
-use clap::ValueEnum;
 use mpflow::control::{self, Client};
 use mpflow::report::RunInfo;
-use serde::Serialize;
 
 use super::error::CliError;
-use super::output;
-
-/// How an answer is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// For people
-    Text,
-    /// For programs
-    Json,
-}
 
 /// The run that a command is about, among its options.
 #[derive(Debug, clap::Args)]
@@ -53,22 +41,4 @@ impl RunArgument {
     fn find(&self) -> Result<(Client, RunInfo), CliError> {
         Ok(control::find(self.run.as_deref())?)
     }
-}
-
-/// A value as indented JSON.
-fn print_json(value: &impl Serialize) -> Result<(), CliError> {
-    let value = serde_json::to_value(value).expect("its keys are strings and its numbers finite");
-    output::print(&format!("{value:#}\n"))
-}
-
-/// A value as JSON on one line.
-fn print_json_line(value: &impl Serialize) -> Result<(), CliError> {
-    let value = serde_json::to_value(value).expect("its keys are strings and its numbers finite");
-    output::print(&format!("{value}\n"))
-}
-
-fn print_lines(lines: &[String]) -> Result<(), CliError> {
-    let mut text = lines.join("\n");
-    text.push('\n');
-    output::print(&text)
 }

@@ -3,10 +3,10 @@
 use mpflow::{control, observe};
 use serde_json::json;
 
-use super::{Format, print_json, print_lines};
 use crate::cli::error::CliError;
 use crate::cli::exit::End;
-use crate::cli::{output, terminal};
+use crate::cli::output::{self, Format, print_json, print_lines};
+use crate::cli::terminal;
 
 /// List the runs of this user that go on
 #[derive(Debug, clap::Args)]

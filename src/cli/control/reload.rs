@@ -3,10 +3,10 @@
 use mpflow::observe;
 use serde_json::json;
 
-use super::{Format, RunArgument, print_json};
+use super::RunArgument;
 use crate::cli::error::CliError;
 use crate::cli::exit::End;
-use crate::cli::output;
+use crate::cli::output::{self, Format, print_json};
 
 /// Have a run read its pipeline again, and become what it says now
 #[derive(Debug, clap::Args)]

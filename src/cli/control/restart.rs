@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{Format, RunOption, print_json};
+use super::RunOption;
 use crate::cli::error::CliError;
 use crate::cli::exit::End;
-use crate::cli::output;
+use crate::cli::output::{self, Format, print_json};
 
 /// Replace the workers of a stage, or one worker, without a gap
 #[derive(Debug, clap::Args)]

@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
-use super::{Format, RunOption, print_json};
+use super::RunOption;
 use crate::cli::error::CliError;
 use crate::cli::exit::End;
-use crate::cli::{load, output};
+use crate::cli::load;
+use crate::cli::output::{self, Format, print_json};
 
 /// Give a stage of a run more workers, or fewer
 #[derive(Debug, clap::Args)]

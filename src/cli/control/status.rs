@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use mpflow::observe::StatusTable;
 
-use super::{Format, RunArgument, print_json, print_lines};
+use super::RunArgument;
 use crate::cli::error::CliError;
 use crate::cli::exit::End;
+use crate::cli::output::{Format, print_json, print_lines};
 use crate::cli::terminal;
 
 /// Between the two looks that rates are taken from.

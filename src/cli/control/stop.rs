@@ -4,10 +4,10 @@ use mpflow::Stop;
 use mpflow::control::ClientError;
 use serde_json::{Value, json};
 
-use super::{Format, RunArgument, print_json};
+use super::RunArgument;
 use crate::cli::error::CliError;
 use crate::cli::exit::End;
-use crate::cli::output;
+use crate::cli::output::{self, Format, print_json};
 
 /// End a run, and wait until nothing of it is left
 #[derive(Debug, clap::Args)]

@@ -4,10 +4,10 @@ use mpflow::control::Followed;
 use mpflow::observe;
 use serde_json::{Value, json};
 
-use super::{Format, RunOption, print_json_line};
+use super::RunOption;
 use crate::cli::error::CliError;
 use crate::cli::exit::End;
-use crate::cli::output;
+use crate::cli::output::{self, Format, print_json_line};
 
 /// Look at some of the records that pass through a queue
 #[derive(Debug, clap::Args)]

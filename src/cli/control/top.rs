@@ -9,10 +9,11 @@ use mpflow::control::{Client, ClientError};
 use mpflow::observe::StatusTable;
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 
-use super::{Format, RunArgument, print_json_line, print_lines};
+use super::RunArgument;
 use crate::cli::error::CliError;
 use crate::cli::exit::End;
-use crate::cli::{output, terminal};
+use crate::cli::output::{self, Format, print_json_line, print_lines};
+use crate::cli::terminal;
 
 /// Another screen than that of the shell, without a cursor and without wrapping; and back: xterm's DECSET 1049, 25, 7.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
