@@ -23,14 +23,16 @@ mod lookup;
 mod probe;
 mod protocol;
 mod seed;
+mod server;
 mod sweep;
 
 pub(crate) use client::{Launcher, Notification, Origin};
 pub(crate) use family::is_ending;
 pub(crate) use holder::{Holder, command_line, find_holder};
-pub(crate) use launcher::{BRIEF, become_launcher_if_asked, initialise, is_initialised};
+pub(crate) use launcher::{become_launcher_if_asked, initialise, is_initialised};
 pub(crate) use leftovers::{adopt_orphans, kill_leftovers};
 pub(crate) use lookup::{Lookup, find_program, program_of_script};
 pub(crate) use probe::{look_http, look_tcp};
 pub(crate) use protocol::{Limit, StartRequest};
 pub(crate) use seed::first_free_number;
+pub(crate) use server::BRIEF;
