@@ -1,6 +1,8 @@
 //! The broker beside a model of function workers: they answer slices of what they were leased, with any number of
 //! results for each record, and die of poisonous records among several, so that nobody sees at which.
 
+use std::time::Instant;
+
 use bytes::BufMut;
 use proptest::prelude::*;
 
