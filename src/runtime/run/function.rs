@@ -6,9 +6,10 @@ use std::os::fd::AsFd;
 use serde_json::{Value, json};
 
 use super::control::ControlLine;
+use super::ends::Ends;
 use super::reload::Gate;
 use super::servers::memory_file;
-use super::start::{Ends, FAILED, Refusal, STDERR};
+use super::start::{FAILED, Refusal, STDERR};
 use super::worker::{Tap, WorkerIo};
 use super::{RunLoop, Target};
 use crate::ipc::{ANSWER_OVERHEAD_BYTES, Breach, Broken, Cutter, Framing, PROTOCOL, Ready, Say};

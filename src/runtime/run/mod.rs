@@ -34,6 +34,7 @@ mod ahead;
 mod answers;
 mod clock;
 mod control;
+mod ends;
 mod feed;
 mod function;
 mod handle;
