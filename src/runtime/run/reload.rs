@@ -36,6 +36,8 @@ pub(super) enum Gate {
     Open,
     /// It is not in effect yet.
     Closed,
+    /// It is in effect, and opens as soon as whoever has to know does.
+    Opening,
     /// The stage at this position, which it replaces, comes first: so that order is kept.
     Behind(usize),
 }
@@ -361,6 +363,11 @@ impl RunLoop {
             .iter()
             .zip(&live.stages)
             .map(|(planned, &at)| (at, Config::new(planned, &live.plan).remapped(&live.stages)));
+        for &stage in &added {
+            let old = replaced.iter().find(|(_, new)| *new == stage).map(|&(old, _)| old);
+            let first = old.filter(|&old| self.keeps_order(old, stage));
+            self.gates[stage] = first.map_or(Gate::Opening, Gate::Behind);
+        }
         let leaving: Vec<usize> = replaced.iter().map(|&(old, _)| old).chain(removed).collect();
         let commit = Commit { configs: configs.collect(), added: added.clone(), leaving, stop: plan.stop };
         self.reloads.leaving.extend(&commit.leaving);
@@ -370,10 +377,8 @@ impl RunLoop {
             self.resize(stage, pool, 0);
         }
         for stage in added {
-            let old = replaced.iter().find(|(_, new)| *new == stage).map(|(old, _)| *old);
-            match old.filter(|&old| self.keeps_order(old, stage)) {
-                Some(old) => self.gates[stage] = Gate::Behind(old),
-                None => self.release(stage),
+            if self.gates[stage] == Gate::Opening {
+                self.release(stage);
             }
         }
         self.close_ended();
@@ -399,13 +404,16 @@ impl RunLoop {
         is_there && (are_alone || is_ordered_otherwise || has_keys(before) || has_keys(after))
     }
 
-    /// A stage is given records from now on, and what its workers have written flows.
+    /// A stage is given records from now on, and what its workers have written flows, those that have ended included.
     fn release(&mut self, stage: usize) {
         self.gates[stage] = Gate::Open;
         let ordered = self.plan.stages[stage].stage.ordered;
         self.broker.settle_order(stage, ordered);
         for (producer, block) in self.reloads.early.remove(&stage).unwrap_or_default() {
             self.broker.publish(producer, block);
+        }
+        if matches!(self.supervisor.stage(stage).phase, Phase::Over(_)) {
+            self.end_outputs(stage);
         }
         for rank in 0..self.workers[stage].len() {
             let Some(io) = self.workers[stage][rank].as_mut() else { continue };

@@ -297,7 +297,7 @@ impl RunLoop {
     fn publish_or_keep(&mut self, stage: usize, port: usize, block: Block) {
         match self.gates[stage] {
             Gate::Open => self.broker.publish(self.broker.output(stage, port), block),
-            Gate::Closed | Gate::Behind(_) => self.keep_early(stage, vec![(port, block)]),
+            Gate::Closed | Gate::Opening | Gate::Behind(_) => self.keep_early(stage, vec![(port, block)]),
         }
     }
 
@@ -353,8 +353,9 @@ impl RunLoop {
         };
         self.abandoned[stage] = true;
         self.broker.close_input(stage, reason);
-        for port in 0..self.plan.stages[stage].outputs.len() {
-            self.broker.end_output(stage, port);
+        // What it wrote before its turn came is still to be passed on.
+        if !matches!(self.gates[stage], Gate::Opening | Gate::Behind(_)) {
+            self.end_outputs(stage);
         }
         self.release_behind(stage);
         let plan = &self.plan;
@@ -368,6 +369,13 @@ impl RunLoop {
             }
             ends.from.is_some() || ends.to.is_some()
         });
+    }
+
+    /// Nobody of this stage publishes any more.
+    pub(super) fn end_outputs(&mut self, stage: usize) {
+        for port in 0..self.plan.stages[stage].outputs.len() {
+            self.broker.end_output(stage, port);
+        }
     }
 
     // ---- who may go on
