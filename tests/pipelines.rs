@@ -39,12 +39,6 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Workers call `mpflow shared`, which whoever has installed it finds on the `PATH`.
-fn path_with_mpflow() -> String {
-    let folder = Path::new(env!("CARGO_BIN_EXE_mpflow")).parent().unwrap();
-    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
-}
-
 /// What a run that went well wrote.
 struct Ran {
     out: String,
@@ -59,7 +53,8 @@ impl Ran {
     }
 }
 
-/// Runs one from the repository's top folder, as the README says.
+/// Runs one from the repository's top folder, as the README says. The `mpflow` that is run need not be on the `PATH`, also
+/// where workers call it.
 #[track_caller]
 fn run(name: &str, args: &[&str]) -> Ran {
     let tmp = TempDir::new().unwrap();
@@ -68,7 +63,6 @@ fn run(name: &str, args: &[&str]) -> Ran {
         .args(args)
         .current_dir(repository())
         .env("PWD", repository())
-        .env("PATH", path_with_mpflow())
         .env("TMPDIR", tmp.path())
         .env("LANG", "C.UTF-8")
         .env_remove("MPFLOW_LOG")

@@ -262,6 +262,9 @@ fn environment(plan: &StagePlan, rank: usize, names: &RunNames) -> HashMap<OsStr
     };
     let mut env: HashMap<OsString, OsString> =
         std::env::vars_os().filter(|(name, _)| inherits(name)).collect();
+    if let Some(path) = env.get_mut(OsStr::new("PATH")) {
+        add_own_folder(path);
+    }
     env.extend(stage.env.iter().map(|(name, value)| (name.into(), value.get(rank).into())));
     let own = [
         ("PIPELINE", names.pipeline.clone()),
@@ -274,6 +277,19 @@ fn environment(plan: &StagePlan, rank: usize, names: &RunNames) -> HashMap<OsStr
     env.extend(own.map(|(name, value)| (format!("{OWN_PREFIX}{name}").into(), value.into())));
     env.extend(names.shared.iter().map(|path| (shared::VARIABLE.into(), path.into())));
     env
+}
+
+/// Workers find `mpflow`, whose `shared` they call, also where it was started by its path: as the last of all, so that
+/// nothing else is found that would not have been.
+fn add_own_folder(path: &mut OsString) {
+    let Ok(program) = std::env::current_exe() else { return };
+    let Some(folder) = program.parent().filter(|_| program.file_name() == Some(OsStr::new("mpflow"))) else {
+        return;
+    };
+    if !std::env::split_paths(path).any(|known| known == folder) {
+        path.push(":");
+        path.push(folder);
+    }
 }
 
 fn limits(plan: &StagePlan) -> Vec<Limit> {
