@@ -91,6 +91,11 @@ impl Live {
         pids
     }
 
+    /// How many workers of a stage have been told of.
+    pub(crate) fn started(&self, stage: &str) -> usize {
+        self.pids().get(stage).map_or(0, Vec::len)
+    }
+
     /// The processes of a stage that have started and not ended.
     pub(crate) fn living(&self, stage: &str) -> BTreeSet<i32> {
         let mut living = BTreeSet::new();

@@ -93,7 +93,8 @@ fn a_stage_in_the_middle_is_removed_and_another_is_put_there_and_nothing_is_lost
         assert_eq!(reloaded.change.stage("store").unwrap().step, Step::Rewire);
     }
     live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 500);
-    assert_eq!(live.pids()["count"].len(), 1);
+    live.wait_until("it is told of", |live| live.started("count") > 0);
+    assert_eq!(live.started("count"), 1);
     live.write("enough", "");
     let (report, _, folder) = live.finish();
     assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
@@ -263,7 +264,7 @@ fn a_reload_that_comes_during_another_takes_its_place_and_answers_both() {
     let run = &live.run;
     std::thread::scope(|scope| {
         let never = scope.spawn(move || run.reload(&first, BTreeMap::new()));
-        live.wait_until("it comes up", |live| live.pids()["work"].len() == 2);
+        live.wait_until("it comes up", |live| live.started("work") == 2);
         run.reload(&last, BTreeMap::new()).unwrap();
         assert!(never.join().unwrap().is_ok(), "whoever asked for the first gets the answer of the last");
     });

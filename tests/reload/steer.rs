@@ -95,7 +95,7 @@ fn a_rolling_restart_replaces_every_worker_one_by_one_and_nothing_is_lost_or_dou
         let before: BTreeSet<i32> = live.living("work");
         assert_eq!(live.run.restart("work"), Ok(4));
         live.wait_until("all are told of", |live| {
-            live.living("work").len() == 4 && live.pids()["work"].len() == 8
+            live.living("work").len() == 4 && live.started("work") == 8
         });
         let after = live.living("work");
         assert!(before.is_disjoint(&after), "{before:?} {after:?}");
@@ -121,7 +121,7 @@ fn one_worker_is_restarted_and_the_others_stay() {
     live.wait_until("three are told of", |live| live.living("work").len() == 3);
     let before = live.living("work");
     assert_eq!(live.run.restart("work/1"), Ok(1));
-    live.wait_until("it is told of", |live| live.living("work").len() == 3 && live.pids()["work"].len() == 4);
+    live.wait_until("it is told of", |live| live.living("work").len() == 3 && live.started("work") == 4);
     let after = live.living("work");
     assert_eq!(before.intersection(&after).count(), 2);
     let generations = live
