@@ -5,9 +5,13 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
+
+/// A test that takes longer hangs: it is named, and all fails.
+const DEADLINE: Duration = Duration::from_secs(600);
 
 /// A name that is a sentence, and what shows that it is true.
 pub(crate) type Test = (&'static str, fn());
@@ -58,12 +62,16 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
         choice.threads.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
+    let running = Arc::default();
+    watch(Arc::clone(&running));
     println!("\nrunning {} tests", chosen.len());
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some((name, test)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    running.lock().unwrap().push((*name, Instant::now()));
                     let is_right = panic::catch_unwind(AssertUnwindSafe(test)).is_ok();
+                    running.lock().unwrap().retain(|(of, _)| of != name);
                     println!("test {name} ... {}", if is_right { "ok" } else { "FAILED" });
                     if !is_right {
                         failed.lock().unwrap().push(*name);
@@ -79,4 +87,23 @@ pub(crate) fn run(tests: &[Test]) -> ExitCode {
     println!("\ntest result: {verdict}. {passed} passed; {} failed; {left_out} filtered out", failed.len());
     failed.iter().for_each(|name| println!("    {name}"));
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Ends this program when a test hangs.
+fn watch(running: Arc<Mutex<Vec<(&'static str, Instant)>>>) {
+    thread::spawn(move || {
+        loop {
+            thread::sleep(Duration::from_secs(1));
+            let hangs = running
+                .lock()
+                .unwrap()
+                .iter()
+                .find(|(_, since)| since.elapsed() > DEADLINE)
+                .map(|(name, _)| *name);
+            if let Some(name) = hangs {
+                println!("test {name} ... FAILED: it has not ended within {DEADLINE:?}");
+                std::process::exit(1);
+            }
+        }
+    });
 }
