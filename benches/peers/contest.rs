@@ -81,6 +81,8 @@ pub(crate) enum Target {
     Ratio(f64),
     /// The number shown for the engine itself.
     AtMost(f64),
+    /// The same of what should be much.
+    AtLeast(f64),
 }
 
 /// How a target was reached.
@@ -139,6 +141,11 @@ impl Contest {
 
     pub(crate) fn at_most(mut self, target: f64) -> Self {
         self.target = Some(Target::AtMost(target));
+        self
+    }
+
+    pub(crate) fn at_least(mut self, target: f64) -> Self {
+        self.target = Some(Target::AtLeast(target));
         self
     }
 
@@ -240,6 +247,7 @@ impl Line {
     fn alone(unit: Unit, cost: f64, target: Target) -> Self {
         let verdict = match target {
             Target::AtMost(most) => Some(Verdict::of(most / unit.show(cost))),
+            Target::AtLeast(least) => Some(Verdict::of(unit.show(cost) / least)),
             Target::Ratio(_) => None,
         };
         Self { peer: None, shown: None, ratio: None, target: Some(target), verdict }

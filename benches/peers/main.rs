@@ -49,7 +49,6 @@ fn peers_first() -> std::io::Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<_> = std::env::split_paths(&path).collect();
     if !Path::new(PEERS).is_dir() {
-        eprintln!("# no {PEERS}: `benches/install-peers` installs what the rows compare with");
         return Ok(());
     }
     if folders.first().is_some_and(|first| first == Path::new(PEERS)) {
@@ -61,6 +60,9 @@ fn peers_first() -> std::io::Result<()> {
 }
 
 fn main() -> ExitCode {
+    // What a process becomes by `init` is started from the search path that this one has by then.
+    let found = peers_first();
+    mpflow::init(&rows::functions());
     let options = match Options::read(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(message) => {
@@ -68,8 +70,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Err(error) = peers_first() {
+    if let Err(error) = found {
         eprintln!("# cannot look for peers in {PEERS}: {error}");
+    } else if !Path::new(PEERS).is_dir() {
+        eprintln!("# no {PEERS}: `benches/install-peers` installs what the rows compare with");
     }
     let context = Context::new(&options);
     let before = machine::load();

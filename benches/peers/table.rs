@@ -102,6 +102,7 @@ fn wanted(target: Target, unit: Unit) -> String {
     match target {
         Target::Ratio(ratio) => format!("≥ {ratio}"),
         Target::AtMost(most) => format!("≤ {most} {}", unit.name()),
+        Target::AtLeast(least) => format!("≥ {least} {}", unit.name()),
     }
 }
 
@@ -124,6 +125,7 @@ fn peer(line: &Line) -> Value {
     let target = line.target.map(|target| match target {
         Target::Ratio(ratio) => json!({"ratio_at_least": ratio}),
         Target::AtMost(most) => json!({"at_most": most}),
+        Target::AtLeast(least) => json!({"at_least": least}),
     });
     json!({
         "peer": line.peer,

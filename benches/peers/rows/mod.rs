@@ -6,6 +6,7 @@ mod idle;
 mod map;
 mod pipe;
 mod pool;
+mod primitives;
 mod recovery;
 mod reload;
 mod shared;
@@ -14,6 +15,7 @@ mod storm;
 mod whole;
 
 use crate::contest::Row;
+pub(crate) use primitives::functions;
 
 /// All rows, in the order of the table.
 pub(crate) fn all() -> Vec<Row> {
@@ -66,6 +68,9 @@ pub(crate) fn all() -> Vec<Row> {
             make: starts::memory_by_forkserver,
         },
         Row { name: "Python, memory of 100 workers with NumPy, fork", make: starts::memory_by_fork },
+        Row { name: "Rust, a Pool at small tasks", make: primitives::pool },
+        Row { name: "Rust, a Queue of 64-byte values", make: primitives::queue },
+        Row { name: "Rust, a value through an idle Queue", make: primitives::latency },
         Row { name: "shared lock, acquired and released", make: shared::lock },
         Row { name: "shared lock, two that want it", make: shared::contended_lock },
         Row { name: "shared value, add", make: shared::value },
