@@ -106,7 +106,8 @@ impl Kind {
 /// must come to the same functions before anything else happens.
 ///
 /// A function takes what serde can read and gives what serde can write, in the format of its stage's edges. What it
-/// takes and gives in `lines` is text, a number or bytes; in `json` and `msgpack` any value.
+/// takes and gives in `lines` is text, a number or bytes; in `json` and `msgpack` any value. There a `Vec<u8>` is given as a list
+/// of numbers; what serde calls bytes (`serde_bytes`) is bytes in `msgpack`.
 ///
 /// ```no_run
 /// use mpflow::Functions;

@@ -53,6 +53,7 @@ const TESTS: &[Test] = tests![
     stages::results_of_a_slow_function_leave_at_once,
     stages::a_record_of_many_results_is_not_held_in_memory,
     stages::python_and_rust_understand_each_other,
+    stages::large_values_pass_from_python_through_rust_and_back,
     stages::a_record_that_is_something_else_fails,
     stages::a_function_that_is_not_there_is_shown_with_its_place,
     stages::the_plain_program_says_who_must_run_the_file,

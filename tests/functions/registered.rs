@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mpflow::{Functions, Records, worker};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Counts how often this process has made a state, and what it had before `init`.
 static MADE: AtomicU64 = AtomicU64::new(0);
@@ -22,6 +22,29 @@ struct Point {
     y: i64,
     #[serde(default)]
     by: String,
+}
+
+/// What serde calls bytes, which are `bytes` in Python; a `Vec<u8>` is a list of numbers.
+#[derive(Debug)]
+struct Octets(Vec<u8>);
+
+impl Serialize for Octets {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Octets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A list of numbers is read from bytes as well.
+        Vec::deserialize(deserializer).map(Self)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Large {
+    text: String,
+    bytes: Octets,
 }
 
 fn me() -> &'static mpflow::Worker {
@@ -52,6 +75,10 @@ pub(crate) fn functions() -> Functions {
         .try_map("parse", |line: String| line.parse::<u32>().map_err(Useless::from))
         .map("divide", |number: u64| 100 / number)
         .map("mirror", |point: Point| Point { x: point.y, y: point.x, by: "Rust".to_owned() })
+        .map("turn", |Large { text, bytes: Octets(mut bytes) }: Large| {
+            bytes.reverse();
+            Large { text: text.chars().rev().collect(), bytes: Octets(bytes) }
+        })
         .map_with(
             "state",
             || Ok::<_, String>(MADE.fetch_add(1, Ordering::Relaxed)),

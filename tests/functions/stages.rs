@@ -249,6 +249,43 @@ def show(point): return f\"{point['x']} {point['y']} {point['by']}\"";
     run.wrote((0..1000).map(|number| format!("-1 {number} Rust\n")).collect::<String>());
 }
 
+pub(crate) fn large_values_pass_from_python_through_rust_and_back() {
+    // Python's larger bodies lie in segments, of which a worker in Rust knows nothing.
+    let text = "
+        stages:
+          make: {python: 'tasks:make'}
+          turn: {function: turn, pool: 2, ordered: true}
+          show: {python: 'tasks:show'}
+        edges: [{queue: make -> turn -> show -> stdout}]";
+    let tasks = "
+SIZES = [0, 1, 65535, 65536, 65537, 1 << 20, (1 << 20) + 1] * 5
+def make():
+    for number, size in enumerate(SIZES):
+        bytes_ = (number.to_bytes(4, 'little') * (size // 4 + 1))[:size]
+        yield {'text': f'{number}ä' * (size // 4), 'bytes': bytes_}
+expected = make()
+def show(turned):
+    made = next(expected)
+    same = turned == {'text': made['text'][::-1], 'bytes': made['bytes'][::-1]}
+    return f\"{len(made['bytes'])} {same}\"";
+    let run = pipeline(text).file("tasks.py", tasks).run().succeeded();
+    let sizes = [0, 1, 65535, 65536, 65537, 1 << 20, (1 << 20) + 1].repeat(5);
+    run.wrote(sizes.iter().map(|size| format!("{size} True\n")).collect::<String>());
+    // And as a stream, which is not leased.
+    let text = "
+        stages:
+          make: {python: 'tasks:make'}
+          upper: {function: upper, mode: stream}
+          show: {python: 'tasks:show'}
+        edges: [{queue: make -> upper -> show -> stdout}]";
+    let tasks = "
+def make():
+    for number in range(20): yield chr(97 + number) * (1 << 20)
+def show(text): return f'{text[0]} {len(text)} {len(set(text))}'";
+    let run = pipeline(text).file("tasks.py", tasks).run().succeeded();
+    run.wrote(('A'..='T').map(|letter| format!("{letter} 1048576 1\n")).collect::<String>());
+}
+
 pub(crate) fn a_record_that_is_something_else_fails() {
     let run = work("double", ", on_error: skip", THROUGH).stdin("1\nx\n3\n").run().succeeded();
     let run = run.wrote("2\n6\n");

@@ -167,6 +167,7 @@ impl RunLoop {
         if std::mem::replace(&mut control.is_ready, true) {
             return self.breached(stage, rank, &Breach("it said READY a second time".to_owned()));
         }
+        io.maps_segments = ready.segments;
         if io.is_started {
             self.inputs.push_back(Input::Loaded { worker });
         }

@@ -150,7 +150,7 @@ impl RunLoop {
             .map(|lease| (lease.queue, ended(&lease.block, framing), lease.attempts + 1, lease.alone))
             .collect();
         for (queue, block, attempt, alone) in given {
-            self.give_segments(worker, &block);
+            let Some(block) = self.with_segments(worker, block) else { return };
             let Some(io) = self.workers[stage][rank].as_mut() else { return };
             io.given += block.records;
             let header = io.is_function.then(|| records_header(&block, attempt, alone));

@@ -14,7 +14,7 @@ use super::RunLoop;
 use crate::ipc::{
     Block, Breach, ChunkHeader, Framing, Pins, Released, Say, rename_segments, segments_of, with_body,
 };
-use crate::runtime::supervisor::Worker;
+use crate::runtime::supervisor::{Input, Worker};
 use crate::sys::descriptor;
 
 /// Segments that one worker may have at once; it bounds the engine's descriptors.
@@ -263,17 +263,28 @@ impl RunLoop {
         self.segments.pin(worker, block)
     }
 
-    /// Tells a worker of the segments that these records lie in, before it gets them.
-    pub(super) fn give_segments(&mut self, worker: Worker, block: &Block) {
+    /// Records as a worker is to get them: it is told of the segments that they lie in, before it gets them, or gets
+    /// what lies there. `None`: that cannot be read, and the worker is being killed.
+    pub(super) fn with_segments(&mut self, worker: Worker, block: Block) -> Option<Block> {
         if block.pins.is_empty() {
-            return;
+            return Some(block);
+        }
+        if self.io(worker).is_some_and(|io| !io.maps_segments) {
+            return self
+                .without_segments(block)
+                .inspect_err(|error| {
+                    let reason = format!("cannot read a segment with its records: {error}");
+                    self.inputs.push_back(Input::Fault { worker, reason });
+                })
+                .ok();
         }
         for (say, fd) in self.segments.give(worker, &block.data) {
             self.say_with(worker, &say, Some(fd));
         }
+        Some(block)
     }
 
-    /// Records for the program that started the run.
+    /// Records for whoever maps no segments: the program that started the run, and workers that say so.
     pub(super) fn without_segments(&self, block: Block) -> io::Result<Block> {
         if block.pins.is_empty() { Ok(block) } else { self.segments.bring_home(block) }
     }

@@ -94,6 +94,7 @@ impl RunLoop {
             log: None,
             is_unwatched: self.is_brief[stage],
             is_function: self.is_function(stage),
+            maps_segments: false,
             went: false,
             has_breached: false,
             control: None,

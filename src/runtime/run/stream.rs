@@ -73,9 +73,11 @@ impl RunLoop {
             let Some((queue, block)) = self.broker.take(consumer, rank, bytes, records) else { break };
             bytes = bytes.saturating_sub(usize::try_from(block.cost()).unwrap_or(usize::MAX));
             records = records.saturating_sub(block.records);
-            self.give_segments(worker, &block);
+            let given = block.records;
+            let block = self.with_segments(worker, block);
             let Some(io) = self.workers[stage][rank].as_mut() else { return false };
-            io.given += block.records;
+            io.given += given;
+            let Some(block) = block else { return false };
             if let Some(feed) = io.feeds[port].as_mut() {
                 if let Exchange::Stream { window, .. } = &mut io.exchange
                     && let Some(size) = window.given(!block.pins.is_empty())

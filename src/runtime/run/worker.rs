@@ -143,6 +143,8 @@ pub(super) struct WorkerIo {
     pub(super) is_function: bool,
     /// Of a function worker: it was told that records may flow.
     pub(super) went: bool,
+    /// Of a function worker: it maps segments, and else gets what lies in them.
+    pub(super) maps_segments: bool,
     /// It has broken the protocol, and is being killed for it.
     pub(super) has_breached: bool,
     /// Of a function worker, until it closes it.
