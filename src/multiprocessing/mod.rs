@@ -8,7 +8,13 @@
 //! | `Queue(maxsize)`, `JoinableQueue` | [`Queue`] |
 //! | `Pipe(duplex)` | [`pipe`], two [`Connection`]s |
 //! | `Lock`, `RLock`, `Semaphore` | [`Lock`], [`RLock`], [`Semaphore`], by guards; a dead holder's are free again |
-//! | `Pool(width, initializer, …, maxtasksperchild)` | [`Pool`], of one registered function |
+//! | `Pool(width, initializer, …, maxtasksperchild)` | [`Pool::builder`]`("f").width(4)`, of one registered function; what its state is made by is the initializer |
+//! | `apply`, `map`, `imap`, `imap_unordered`, `map_async` | the same |
+//! | `apply_async(f, args, callback=…)` | [`Pool::apply_async`], or [`Pool::apply_with`] a callback |
+//! | `starmap` | `map`, of a function that takes a tuple |
+//! | `chunksize` | chosen while the tasks are done; [`PoolBuilder::prefetch`] |
+//! | `AsyncResult.get(timeout)`, `ready()` | [`Unfinished::get`], [`Unfinished::is_ready`] |
+//! | `close`, `terminate`, `join` of a pool | the same |
 //! | `Event`, `Barrier` | [`Event`], [`Barrier`] |
 //! | `Value`, `Array` | [`Value`], [`Array`] |
 //!
@@ -49,7 +55,6 @@ mod lock;
 mod memory;
 mod packet;
 mod pool;
-mod pool_builder;
 mod process;
 mod queue;
 mod starter;
@@ -63,8 +68,7 @@ pub use context::Context;
 pub use error::Error;
 pub use event::Event;
 pub use lock::{Guard, Lock, RLock, Semaphore};
-pub use pool::{Pool, TaskError, Tasks, Unfinished};
-pub use pool_builder::PoolBuilder;
+pub use pool::{Pool, PoolBuilder, TaskError, Tasks, Unfinished};
 pub use process::Process;
 pub use queue::Queue;
 pub use value::{Array, Number, Value};

@@ -66,6 +66,7 @@ const TESTS: &[Test] = tests![
     pools::a_task_that_kills_its_workers_fails_alone,
     pools::killing_workers_at_random_loses_and_doubles_no_task,
     pools::a_worker_of_a_pool_is_replaced_after_so_many_tasks,
+    pools::a_long_task_holds_up_no_other_where_tasks_are_given_one_by_one,
     pools::a_pool_that_is_terminated_fails_what_is_not_done,
     pools::a_pool_that_cannot_be_says_why,
     primitives::a_process_calls_its_function_by_every_start_method,

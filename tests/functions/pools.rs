@@ -34,6 +34,11 @@ pub(crate) fn functions(functions: Functions) -> Functions {
             std::thread::sleep(Duration::from_millis(2));
             std::process::id()
         })
+        .map("once_there", |path: String| {
+            while !path.is_empty() && !std::path::Path::new(&path).exists() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
         .map("for_ever", |_: u64| std::thread::sleep(Duration::from_secs(3600)))
 }
 
@@ -157,6 +162,20 @@ pub(crate) fn a_worker_of_a_pool_is_replaced_after_so_many_tasks() {
     let pids = pool.map(0..20).unwrap();
     let different: HashSet<u32> = pids.iter().copied().collect();
     assert_eq!(different.len(), 4, "{pids:?}");
+}
+
+pub(crate) fn a_long_task_holds_up_no_other_where_tasks_are_given_one_by_one() {
+    let pool = Pool::<String, ()>::builder("once_there").width(2).prefetch(1).start::<String, ()>().unwrap();
+    let small = |count: usize| std::iter::repeat_n(String::new(), count);
+    // After so many small ones, blocks of them would go to each worker.
+    pool.map(small(20_000)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    let long = pool.apply_async(go.to_str().unwrap().to_owned());
+    assert_eq!(pool.map_async(small(2000)).get(DEADLINE).unwrap().len(), 2000);
+    assert!(!long.is_ready());
+    std::fs::write(go, "").unwrap();
+    long.get(DEADLINE).unwrap();
 }
 
 pub(crate) fn a_pool_that_is_terminated_fails_what_is_not_done() {

@@ -6,11 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::context::Context;
-use super::error::Error;
-use super::pool::Pool;
+use super::workers::Pool;
 use crate::engine::{Engine, Run, StartError, Stdio};
 use crate::model::{Backoff, Format, Restart, RestartPolicy, nearest};
+use crate::multiprocessing::{Context, Error};
 use crate::pipeline::{Edge, Pipeline, Stage};
 use crate::worker::{self, Kind, TASK_PREFIX};
 
@@ -21,13 +20,24 @@ const FIRST_RESTART: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone)]
 #[must_use = "nothing is started before `start`"]
 pub struct PoolBuilder {
-    pub(super) function: String,
-    pub(super) width: Option<usize>,
-    pub(super) context: Context,
-    pub(super) max_tasks_per_child: Option<u64>,
+    function: String,
+    width: Option<usize>,
+    context: Context,
+    prefetch: Option<usize>,
+    max_tasks_per_child: Option<u64>,
 }
 
 impl PoolBuilder {
+    pub(super) fn new(function: &str) -> Self {
+        Self {
+            function: function.to_owned(),
+            width: None,
+            context: Context::default(),
+            prefetch: None,
+            max_tasks_per_child: None,
+        }
+    }
+
     /// So many workers. The default is the number of processors that this process may use.
     pub fn width(mut self, width: usize) -> Self {
         self.width = Some(width.max(1));
@@ -37,6 +47,14 @@ impl PoolBuilder {
     /// How its workers come to be.
     pub fn context(mut self, context: Context) -> Self {
         self.context = context;
+        self
+    }
+
+    /// One worker is given at most so many tasks at once, at least one. The default is chosen while they are done: few
+    /// where they take long, blocks of many where they are small. Python's `chunksize` is the nearest to it, and 1 is for
+    /// tasks that take very different times.
+    pub fn prefetch(mut self, tasks: usize) -> Self {
+        self.prefetch = Some(tasks.max(1));
         self
     }
 
@@ -90,6 +108,9 @@ impl PoolBuilder {
                 backoff,
                 ..Restart::default()
             });
+        if let Some(tasks) = self.prefetch {
+            stage = stage.prefetch(tasks);
+        }
         if let Some(tasks) = self.max_tasks_per_child {
             stage = stage.max_records_per_worker(tasks);
         }
