@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::de::DeserializeOwned;
@@ -88,4 +89,73 @@ fn a_packet_that_is_torn_is_said_to_be() {
     }
     queue.put(&5).unwrap();
     assert_eq!(queue.get().unwrap(), 5);
+}
+
+/// Puts values of 4 KiB until the kernel's queue is full, which nobody gets from.
+fn full() -> Queue<String> {
+    let queue: Queue<String> = Queue::new().unwrap();
+    let value = "x".repeat(4 << 10);
+    while queue.try_put(&value).is_ok() {}
+    queue
+}
+
+#[test]
+fn whoever_waits_at_a_queue_holds_up_nobody_with_less_patience() {
+    let queue: Queue<u64> = Queue::new().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| queue.get().unwrap());
+        while !queue.is_awaited() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(queue.try_get(), Err(Error::Empty)));
+        let soon = Duration::from_millis(10);
+        assert!(matches!(queue.get_timeout(soon), Err(Error::Empty)));
+        queue.put(&7).unwrap();
+        assert_eq!(waiting.join().unwrap(), 7);
+    });
+    let queue = full();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| queue.put(&"y".repeat(40 << 10)));
+        // What was put and has no room yet is sent by a thread of its own, which waits as well.
+        assert!(matches!(
+            queue.put_timeout(&"z".repeat(40 << 10), Duration::from_millis(10)),
+            Err(Error::Full)
+        ));
+        while let Ok(value) = queue.get_timeout(Duration::from_secs(1)) {
+            if value.starts_with('y') {
+                break;
+            }
+        }
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn each_of_many_threads_that_wait_gets_a_value() {
+    let queue: Queue<u64> = Queue::new().unwrap();
+    for round in 0..50 {
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..4).map(|_| scope.spawn(|| queue.get().unwrap())).collect();
+            // Often in one packet: then one thread takes it, and the others learn of what is left in it.
+            (0..4).for_each(|number| queue.put(&(round * 4 + number)).unwrap());
+            let mut got: Vec<u64> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
+            got.sort_unstable();
+            assert_eq!(got, (round * 4..round * 4 + 4).collect::<Vec<_>>());
+        });
+    }
+}
+
+#[test]
+fn a_full_queue_that_nobody_else_has_is_dropped_without_waiting() {
+    let queue = full();
+    // Neither does the argument of a process wait for room.
+    let mut coded = Vec::new();
+    drop(giving(|| encode(Format::Msgpack, &queue, &mut coded)));
+    drop(queue.clone());
+    drop(queue);
+}
+
+#[test]
+fn waiting_for_a_queue_to_be_done_ends_in_time_where_it_is_full() {
+    assert!(!full().join(Some(Duration::from_millis(10))));
 }
