@@ -36,7 +36,7 @@ fn of_stage(stage: &StagePlan) -> Vec<Problem> {
     let mut problems = Vec::new();
     let name = &stage.stage.name;
     let missing_cwd = stage.stage.cwd.all().iter().find_map(|cwd| Some((cwd, folder_error(cwd)?)));
-    if let Some((cwd, error)) = missing_cwd {
+    if let Some((cwd, error)) = &missing_cwd {
         problems.push(
             Problem::error("mpflow::cwd", format!("the working directory of `{name}` cannot be entered"))
                 .at(Place::StageKey(name.clone(), "cwd"), format!("`{}`: {error}", cwd.display()))
@@ -65,7 +65,8 @@ fn of_stage(stage: &StagePlan) -> Vec<Problem> {
         );
     }
     problems.extend(function(stage));
-    if let Err(reason) = check_stage(stage) {
+    // Programs are looked for from the working directory on.
+    if let (None, Err(reason)) = (missing_cwd, check_stage(stage)) {
         let (what, key, help) = match &stage.stage.body {
             Body::Command(_) => {
                 ("command", "command", "install the program, add its folder to PATH, or write its path")
