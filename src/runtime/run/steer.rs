@@ -109,7 +109,8 @@ impl RunLoop {
         }
         let name = self.plan.stages[stage].stage.name.clone();
         self.tell(EventKind::StageResized { stage: name, from: before.max, to: pool.max });
-        self.inputs.push_back(Input::Resize { ticket, stage, pool });
+        // At once: whoever goes through a stage's workers asks the supervisor about each.
+        self.step(Input::Resize { ticket, stage, pool });
     }
 
     // ---- restart
