@@ -26,6 +26,7 @@ pub(super) const TESTS: &[Test] = crate::tests![
     a_python_stage_whose_file_has_changed_is_replaced_when_that_is_said,
     what_a_running_pipeline_cannot_take_over_is_refused,
     a_stage_that_has_finished_stays_finished,
+    what_a_new_source_writes_before_the_old_one_has_left_is_passed_on_after_it,
     keys_stay_in_order_when_their_pool_is_replaced,
     a_pipe_and_both_its_ends_are_replaced_together,
 ];
@@ -339,6 +340,31 @@ fn a_stage_that_has_finished_stays_finished() {
         std::fs::read_to_string(folder.path().join("out.txt")).unwrap().lines().map(str::to_owned).collect();
     lines.sort();
     assert_eq!(lines, ["one", "three"], "{report:#?} {events:#?}");
+}
+
+fn what_a_new_source_writes_before_the_old_one_has_left_is_passed_on_after_it() {
+    let text = |work: &str| {
+        format!(
+            "stages:\n  work: {{command: '{work}'}}\n  store: {{command: cat, stdout: out.txt}}\nedges:\n  - queue: work -> store\n"
+        )
+    };
+    let old = r#"trap "until [ -e go ]; do sleep 0.01; done; echo last; exit 0" TERM; echo first; while :; do sleep 0.01; done"#;
+    let news =
+        ["echo new", "echo new; exec >&-; : > closed; until [ -e go ]; do sleep 0.01; done; sleep 0.1"];
+    for new in news {
+        let live = Live::start(&text(old));
+        live.wait_for_lines("out.txt", 1);
+        reload(&live, &text(new)).unwrap();
+        live.wait_until("it has written", |live| {
+            let ended = |event: &EventKind| matches!(event, EventKind::WorkerEnded { .. });
+            live.path("closed").exists() || live.seen().iter().any(ended)
+        });
+        live.write("go", "");
+        let (report, _, folder) = live.finish();
+        assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+        let text = std::fs::read_to_string(folder.path().join("out.txt")).unwrap();
+        assert_eq!(text.lines().collect::<Vec<_>>(), ["first", "last", "new"], "{new}");
+    }
 }
 
 fn keys_stay_in_order_when_their_pool_is_replaced() {

@@ -93,15 +93,6 @@ impl RunLoop {
         // What follows a breach on its way is nobody's record.
         let Some(tap) = io.taps[port].as_ref().filter(|_| !io.has_breached) else { return };
         let (framing, is_json) = (tap.cutter.framing(), tap.is_json);
-        if self.gates[stage] != Gate::Open {
-            let is_looked_at = matches!(io.probe, Some(Probing::Log { .. }));
-            let data = block.data.clone();
-            io.kept.push((port, block));
-            if is_looked_at {
-                self.look_at_line(stage, rank, &data);
-            }
-            return;
-        }
         let is_log = self.plan.stages[stage].outputs[port].name == STDERR;
         if !io.may_work() && !is_log {
             return self.breached(stage, rank, &Breach("it wrote before it was told to go".to_owned()));
@@ -131,10 +122,18 @@ impl RunLoop {
             let data = block.data.clone();
             self.look_at_line(stage, rank, &data);
         }
+        if self.gates[stage] == Gate::Open {
+            self.pass_on(stage, rank, port, block);
+        } else if let Some(io) = self.workers[stage][rank].as_mut() {
+            io.kept.push((port, block));
+        }
+    }
+
+    /// Hands on what a worker of a stage in effect has written, though it may have closed that output since.
+    pub(super) fn pass_on(&mut self, stage: usize, rank: usize, port: usize, block: Block) {
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
-        let Some(tap) = io.taps[port].as_ref() else { return };
-        let producer = tap.producer;
-        let is_stdout = self.plan.stages[stage].outputs[port].name == crate::model::STDOUT;
+        let plan = &self.plan.stages[stage].outputs[port];
+        let (is_stdout, framing) = (plan.name == crate::model::STDOUT, Framing::of(plan.format));
         match &mut io.exchange {
             Exchange::Map { .. } if is_stdout => self.answered(stage, rank, port, framing, block),
             Exchange::Each { results, .. } if results.iter().any(|(of, _)| *of == port) => {
@@ -143,11 +142,7 @@ impl RunLoop {
                     self.fail_stage(stage, Some(rank), format!("cannot hold its output back: {error}"));
                 }
             }
-            _ => {
-                if let Some(producer) = producer {
-                    self.broker.publish(producer, block);
-                }
-            }
+            _ => self.broker.publish(self.broker.output(stage, port), block),
         }
     }
 
@@ -203,6 +198,7 @@ impl RunLoop {
             && declared.restart.policy == RestartPolicy::Never
             && !declared.pool.is_elastic()
             && state.phase == Phase::Running
+            && self.gates[stage] == Gate::Open
             && self.plan.stages[stage].outputs[port].name != super::start::FAILED;
         let has_closed = |rank: usize| match &self.workers[stage][rank] {
             // A last record without its end is judged by how its worker ends.

@@ -419,13 +419,16 @@ impl RunLoop {
             let Some(io) = self.workers[stage][rank].as_mut() else { continue };
             let worker = io.worker;
             for (port, block) in std::mem::take(&mut io.kept) {
-                self.came(stage, rank, port, block);
+                self.pass_on(stage, rank, port, block);
             }
             let Some(io) = self.workers[stage][rank].as_ref() else { continue };
             let readable = io.taps.iter().flatten().filter(|tap| tap.is_readable).map(|tap| tap.token);
             self.readable.extend(readable);
             self.let_go_on(worker);
             self.worker_works(worker);
+        }
+        for port in 0..self.plan.stages[stage].outputs.len() {
+            self.end_port_if_nobody_writes(stage, port);
         }
         if self.plan.stages[stage].stage.is_leased() {
             self.pump_leases(stage);

@@ -261,7 +261,10 @@ impl RunLoop {
             let back = feed.take_back(|queue| broker.framing(queue));
             self.take_back(worker, back, &mut io.exchange);
         }
-        let kept = std::mem::take(&mut io.kept);
+        let mut kept = std::mem::take(&mut io.kept);
+        // What would be answers is none: nobody has asked it anything.
+        let plan = &self.plan.stages[worker.stage];
+        kept.retain(|&(port, _)| !plan.stage.is_leased() || plan.outputs[port].name != crate::model::STDOUT);
         if self.gates[worker.stage] != Gate::Open {
             self.keep_early(worker.stage, kept);
         }
