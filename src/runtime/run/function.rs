@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::control::ControlLine;
 use super::ends::Ends;
-use super::reload::Gate;
+use super::gate::Gate;
 use super::servers::memory_file;
 use super::start::{FAILED, Refusal, STDERR};
 use super::worker::{Tap, WorkerIo};

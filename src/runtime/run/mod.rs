@@ -21,7 +21,7 @@
 //! | `ready` | whether workers are ready |
 //! | `hear` | what the launcher and other threads say |
 //! | `settle` | what the cores say is done |
-//! | `steer`, `reload` | what is changed while it runs; a run that becomes another pipeline |
+//! | `steer`, `reload`, `gate` | what is changed while it runs; a run that becomes another pipeline; what waits for that |
 //! | `shared` | the clients of shared objects |
 //! | `time` | the run's clock, which stands still while the run is suspended |
 //! | `clock` | deadlines that are not the supervisor's |
@@ -37,6 +37,7 @@ mod control;
 mod ends;
 mod feed;
 mod function;
+mod gate;
 mod handle;
 mod hear;
 mod held;
@@ -74,6 +75,7 @@ use crossbeam_channel::{Receiver, Sender};
 use nix::sys::eventfd::EventFd;
 
 pub(crate) use ahead::READS_AHEAD;
+use gate::Gate;
 pub(crate) use handle::{Control, Ended, Handle};
 pub(crate) use held::IN_MEMORY_BYTES;
 pub(crate) use lease::LEASE_BYTES;
@@ -81,7 +83,7 @@ use poller::{Poller, Ready, Token, Tokens};
 pub(crate) use read::LONGEST_LOG_LINE;
 pub(crate) use recipe::check as check_stage;
 use recipe::{Recipe, RunNames};
-use reload::{Gate, Reloads};
+use reload::Reloads;
 use segments::Segments;
 use servers::Servers;
 use shared::SharedSide;

@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::gate::Gate;
 use super::poller::Token;
 use super::ready::Probing;
-use super::reload::Gate;
 use super::start::STDERR;
 use super::worker::{Exchange, Log, Tap};
 use super::{RunLoop, Target};

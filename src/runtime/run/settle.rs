@@ -4,8 +4,8 @@ use super::RunLoop;
 use std::time::Instant;
 
 use super::feed::TakenBack;
+use super::gate::Gate;
 use super::read::bad_end;
-use super::reload::Gate;
 use super::worker::{Exchange, WorkerIo};
 use crate::event::EventKind;
 use crate::graph::Plan;
