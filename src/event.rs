@@ -146,6 +146,12 @@ pub enum EventKind {
         /// Whether it had been in effect, and what was before is started again.
         was_in_effect: bool,
     },
+    /// A stage that a reload had brought has failed in its first moment, and what was there before it cannot come back,
+    /// since it is the same but for its files: until the next reload it has no workers, and what comes for it waits.
+    StageFell {
+        /// Which, and why.
+        failure: Failure,
+    },
     /// A stage has a pool of another width from now on.
     StageResized {
         /// Which.

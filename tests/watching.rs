@@ -102,6 +102,29 @@ fn a_wrong_document_is_shown_and_the_run_goes_on_until_it_is_right() {
 }
 
 #[test]
+fn a_save_with_a_mistake_in_it_costs_no_run_and_the_next_one_mends_it() {
+    let run = watched(
+        "
+stages:
+  numbers: {command: 'i=0; while true; do i=$((i + 1)); echo $i; sleep 0.005; done'}
+  mark: {python: 'tasks:mark', pool: 2}
+edges:
+  - queue: numbers -> mark -> stdout
+",
+    )
+    .file("tasks.py", "def mark(x):\n    return 'a'\n")
+    .start();
+    wait_for_last(&run, "a");
+    save(&run, "tasks.py", "def mark(x):\n    return wrod\n");
+    run.wait_for_message("the new `mark` failed");
+    assert!(run.messages().contains("waits until the next reload"), "{}", run.messages());
+    save(&run, "tasks.py", "def mark(x):\n    return 'b'\n");
+    wait_for_last(&run, "b");
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130);
+}
+
+#[test]
 fn a_python_stage_follows_whatever_its_workers_import() {
     let run = watched(
         "

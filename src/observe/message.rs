@@ -121,6 +121,14 @@ impl Messages {
                 };
                 (Colour::Red, format!("{what} `{stage}` failed: {}", failure.reason))
             }
+            EventKind::StageFell { failure } => {
+                let stage = failure.stage.as_deref().unwrap_or("the pipeline");
+                let text = format!(
+                    "the new `{stage}` failed: {}; what comes for it waits until the next reload",
+                    failure.reason
+                );
+                (Colour::Red, text)
+            }
             EventKind::LauncherLost { reason } => (Colour::Red, reason.clone()),
             // A worker's end needs no line of its own: a bad one is followed by what comes of it ([`Self::is_silent`]).
             _ => return None,

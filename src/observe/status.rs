@@ -178,7 +178,10 @@ impl Shown {
         let with_reason = |stage: &crate::report::StageSnapshot| {
             let reason = stage.reason.as_ref()?;
             let text = format!("{} {}: {}", stage.stage, stage.state, one_line(reason));
-            Some(look.paint(if stage.state == "failed" { Colour::Red } else { Colour::Dim }, &text))
+            Some(look.paint(
+                if ["failed", "fallen"].contains(&stage.state.as_str()) { Colour::Red } else { Colour::Dim },
+                &text,
+            ))
         };
         self.status.snapshot.stages.iter().filter_map(with_reason).collect()
     }

@@ -19,6 +19,13 @@ pub(super) const TESTS: &[Test] = crate::tests![
     a_new_worker_that_does_not_come_up_changes_nothing_and_its_error_is_told,
     an_exclusive_stage_comes_back_when_its_successor_does_not_come_up,
     what_falls_over_in_its_first_second_takes_the_reload_back,
+    what_falls_over_in_each_first_second_of_its_restarts_takes_the_reload_back,
+    two_stages_that_fall_over_take_the_reload_back_once,
+    a_stage_whose_file_is_wrong_rests_and_its_records_wait_for_the_next_reload,
+    a_stage_that_falls_in_its_old_form_too_rests,
+    a_stage_that_has_fallen_comes_up_again_by_a_restart,
+    a_run_that_is_to_end_does_not_wait_for_what_has_fallen,
+    a_stage_that_falls_after_a_restart_fails,
     filters_that_fall_over_do_not_end_what_feeds_them,
     a_pool_is_resized_by_a_reload_and_keeps_its_workers,
     a_reload_that_comes_during_another_takes_its_place_and_answers_both,
@@ -237,6 +244,140 @@ fn what_falls_over_in_its_first_second_takes_the_reload_back() {
     let (report, _, folder) = live.finish();
     assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
     all_numbers(&folder);
+}
+
+fn is_taken_back(event: &EventKind) -> bool {
+    matches!(event, EventKind::ReloadFailed { was_in_effect: true, .. })
+}
+
+fn has_fallen(event: &EventKind) -> bool {
+    matches!(event, EventKind::StageFell { .. })
+}
+
+fn what_falls_over_in_each_first_second_of_its_restarts_takes_the_reload_back() {
+    // All in all its restarts take longer than a second.
+    let bad = "command: 'exit 3', restart: {policy: on-failure, max: 3, backoff: {initial: 500ms, factor: 1, jitter: 0}}";
+    let live = Live::start(&counting("command: [cat], pool: 2"));
+    live.wait_for_lines("out.txt", 500);
+    reload(&live, &counting(bad)).unwrap();
+    live.wait_until("it is taken back", |live| live.seen().iter().any(is_taken_back));
+    live.wait_for_lines("out.txt", live.read("out.txt").lines().count() + 500);
+    live.write("enough", "");
+    let (report, events, _) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    assert_eq!(events.iter().filter(|event| is_taken_back(event)).count(), 1);
+    let restarts = events.iter().filter(|event| matches!(event, EventKind::WorkerRestarting { .. })).count();
+    assert_eq!(restarts, 3, "as often as its policy allows");
+}
+
+fn two_stages_that_fall_over_take_the_reload_back_once() {
+    let text = |work: &str| {
+        format!(
+            "stages:\n  count: {{command: '{COUNTS}'}}\n  one: {{{work}}}\n  two: {{{work}}}\n  store: {{command: cat, stdout: out.txt}}\n\
+             edges:\n  - queue: count -> one -> store\n  - queue: count -> two -> store\n"
+        )
+    };
+    let live = Live::start(&text("command: [cat], pool: 2"));
+    live.wait_for_lines("out.txt", 500);
+    reload(&live, &text("command: 'exit 3', pool: 2")).unwrap();
+    live.wait_until("it is taken back", |live| live.seen().iter().any(is_taken_back));
+    let stage = |live: &Live, name: &str| {
+        let stages = live.run.snapshot().unwrap().stages;
+        stages.into_iter().find(|stage| stage.stage == name).unwrap()
+    };
+    live.wait_until("both are back", |live| {
+        ["one", "two"].iter().all(|name| stage(live, name).state == "running" && live.living(name).len() == 2)
+    });
+    live.write("enough", "");
+    let (report, events, _) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    assert_eq!(events.iter().filter(|event| is_taken_back(event)).count(), 1);
+}
+
+const SCRIPT: &str = "command: [sh, work.sh], mode: map, pool: 2";
+
+/// A stage that runs a script, and has fallen since a wrong one was saved.
+fn fallen() -> Live {
+    let live = Live::start_with(&counting(SCRIPT), &[("work.sh", "exec sed -u 'p;d'\n")]);
+    live.wait_for_lines("out.txt", 500);
+    live.write("work.sh", "read -r line; exit 3\n");
+    touch(&live);
+    live.wait_until("it falls", |live| live.seen().iter().any(has_fallen));
+    live
+}
+
+fn touch(live: &Live) {
+    let touched = BTreeMap::from([("work".to_owned(), "work.sh has changed".to_owned())]);
+    live.run.reload(&live.pipeline(&counting(SCRIPT)), touched).unwrap();
+}
+
+fn a_stage_whose_file_is_wrong_rests_and_its_records_wait_for_the_next_reload() {
+    let live = fallen();
+    let work = live.run.snapshot().unwrap().stages.remove(1);
+    assert_eq!(work.state, "fallen");
+    assert!(work.reason.as_ref().unwrap().contains("its records wait for the next reload"), "{work:#?}");
+    let source = live.pids()["count"].clone();
+    live.write("work.sh", "exec sed -u 'p;d'\n");
+    let before = live.read("out.txt").lines().count();
+    touch(&live);
+    live.wait_for_lines("out.txt", before + 500);
+    assert_eq!(live.pids()["count"], source, "nobody else was touched");
+    live.write("enough", "");
+    let (report, events, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    assert!(!events.iter().any(is_taken_back), "there is nothing to go back to");
+    let out = std::fs::read_to_string(folder.path().join("out.txt")).unwrap();
+    let out: BTreeSet<u64> = out.lines().map(|line| line.parse().unwrap()).collect();
+    let failed = report.stages[1].failed;
+    assert!(failed <= 2, "the records that it fell by, and no others: {failed}");
+    assert_eq!(out.len() as u64 + failed, report.stages[0].records_out);
+}
+
+fn a_stage_that_falls_in_its_old_form_too_rests() {
+    let live = Live::start_with(&counting(SCRIPT), &[("work.sh", "exec sed -u 'p;d'\n")]);
+    live.wait_for_lines("out.txt", 500);
+    // Its text and its file are saved together, and only the text can be taken back.
+    live.write("work.sh", "exit 3\n");
+    reload(&live, &counting(&format!("{SCRIPT}, env: {{A: b}}"))).unwrap();
+    live.wait_until("it falls", |live| live.seen().iter().any(has_fallen));
+    live.write("work.sh", "exec sed -u 'p;d'\n");
+    let before = live.read("out.txt").lines().count();
+    touch(&live);
+    live.wait_for_lines("out.txt", before + 500);
+    live.write("enough", "");
+    let (report, events, _) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    assert_eq!(events.iter().filter(|event| is_taken_back(event)).count(), 1);
+}
+
+fn a_stage_that_has_fallen_comes_up_again_by_a_restart() {
+    let live = fallen();
+    live.write("work.sh", "exec sed -u 'p;d'\n");
+    let before = live.read("out.txt").lines().count();
+    assert_eq!(live.run.restart("work").unwrap(), 2);
+    live.wait_for_lines("out.txt", before + 500);
+    live.write("enough", "");
+    assert_eq!(live.finish().0.outcome, Outcome::Succeeded);
+}
+
+fn a_run_that_is_to_end_does_not_wait_for_what_has_fallen() {
+    let live = fallen();
+    live.run.stop(mpflow::Stop::Drain);
+    let (report, _, _) = live.finish();
+    let Outcome::Failed { failures } = &report.outcome else { panic!("{report:#?}") };
+    assert_eq!(failures[0].stage.as_deref(), Some("work"));
+    assert!(failures[0].reason.contains("exited with 3"), "{failures:#?}");
+}
+
+fn a_stage_that_falls_after_a_restart_fails() {
+    // Nobody has changed anything, and nobody will.
+    let one = "command: [sh, work.sh]";
+    let live = Live::start_with(&counting(one), &[("work.sh", "exec cat\n")]);
+    live.wait_for_lines("out.txt", 500);
+    live.write("work.sh", "exit 3\n");
+    live.run.restart("work").unwrap();
+    let (report, _, _) = live.finish();
+    assert!(matches!(report.outcome, Outcome::Failed { .. }), "{report:#?}");
 }
 
 fn a_pool_is_resized_by_a_reload_and_keeps_its_workers() {

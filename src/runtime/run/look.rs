@@ -62,7 +62,8 @@ impl RunLoop {
                 failure.map(|failure| failure.reason.clone())
             }
             Phase::Preparing => Some("its workers come up; it is not in effect yet".to_owned()),
-            Phase::StandingBy | Phase::Leaving | Phase::Fallen => {
+            Phase::Fallen => Some(state.why_fallen()),
+            Phase::StandingBy | Phase::Leaving => {
                 Some("its workers finish what they hold; another form of it comes".to_owned())
             }
             Phase::Running
@@ -120,7 +121,8 @@ pub(super) fn describe(phase: Phase) -> &'static str {
         Phase::Running => "running",
         Phase::Restarting => "restarting",
         Phase::Preparing => "preparing",
-        Phase::StandingBy | Phase::Leaving | Phase::Fallen => "leaving",
+        Phase::StandingBy | Phase::Leaving => "leaving",
+        Phase::Fallen => "fallen",
         Phase::Ending(Outcome::Failed) | Phase::Over(Outcome::Failed) => "failed",
         Phase::Over(Outcome::Replaced) => "replaced",
         Phase::Ending(_) => "stopping",

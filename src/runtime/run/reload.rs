@@ -9,7 +9,9 @@
 //! | withdraw | instead, if a worker does not come up: what is new ends, what stood by starts again |
 //!
 //! A reload that comes while another is being prepared takes its place, and whoever asked for either gets its answer. What
-//! fails in the first moment after a commit takes the whole reload back, by another.
+//! fails in the first moment after a commit takes the whole reload back, by another. Where that would bring the same once
+//! more (it was the content of a file that had changed, or what was before has fallen too) the stage rests: whoever has
+//! reloaded once does so again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use super::RunLoop;
 use super::gate::Gate;
 use super::steer::Asker;
 use super::worker::StderrTail;
-use crate::change::{Change, Reloaded, SteerError};
+use crate::change::{Change, Reloaded, SteerError, Step as ChangeStep};
 use crate::event::EventKind;
 use crate::graph::{Live, Merged, Plan, compare};
 use crate::ipc::Block;
@@ -49,6 +51,10 @@ struct Reload {
     step: Step,
     began_at: Instant,
     answers: Vec<Asker>,
+    /// It takes another back.
+    is_return: bool,
+    /// A stage that falls waits for the next one, which whoever asked for this one will ask for.
+    may_rest: bool,
 }
 
 /// What the loop knows of reloads.
@@ -56,8 +62,10 @@ struct Reload {
 pub(super) struct Reloads {
     live: Live,
     under_way: Option<Reload>,
-    /// The plan before the last reload, and what that was.
+    /// The plan that a reload is taken back to: the last one of which no stage has fallen.
     before: Option<Plan>,
+    /// Of the last reload that took effect, as [`Reload::may_rest`].
+    may_rest: bool,
     /// What was written by workers that ended before their stage was in effect, by stage.
     pub(super) early: BTreeMap<usize, Vec<(ProducerId, Block)>>,
     /// Stages that are in effect no more and have not been told that nothing is left for them.
@@ -70,6 +78,7 @@ impl Reloads {
             live: Live::new(plan),
             under_way: None,
             before: None,
+            may_rest: false,
             early: BTreeMap::new(),
             leaving: Vec::new(),
         }
@@ -126,11 +135,19 @@ impl RunLoop {
                 touched.entry(stage).or_insert(reason);
             }
         }
-        self.begin_reload(plan, touched, answers);
+        self.begin_reload(plan, touched, answers, false);
     }
 
-    fn begin_reload(&mut self, plan: Plan, mut touched: BTreeMap<String, String>, answers: Vec<Asker>) {
+    fn begin_reload(
+        &mut self,
+        plan: Plan,
+        mut touched: BTreeMap<String, String>,
+        answers: Vec<Asker>,
+        is_return: bool,
+    ) {
         let began_at = self.clock.now();
+        let has_fallen = self.supervisor.fallen().next().is_some();
+        let may_rest = has_fallen || answers.iter().any(|asker| matches!(asker, Asker::Reload(_)));
         for stage in self.supervisor.fallen() {
             let name = self.plan.stages[stage].stage.name.clone();
             touched.entry(name).or_insert_with(|| "it has failed".to_owned());
@@ -138,8 +155,8 @@ impl RunLoop {
         let change = compare(&self.reloads.live.plan, &plan, &touched);
         let ended = self.ended_stages();
         if let Err(error) = self.may_reload(&plan, &change, &ended) {
-            self.inputs.push_back(Input::GiveUpFallen);
-            return answer_all(answers, Err(error));
+            answer_all(answers, Err(error));
+            return self.settle_fallen();
         }
         if change.is_nothing() {
             self.reloads.live.plan = plan;
@@ -172,6 +189,8 @@ impl RunLoop {
             step: Step::Preparing,
             began_at,
             answers,
+            is_return,
+            may_rest,
         });
         // At once: whoever goes through all stages meets these, too.
         self.step(Input::Prepare(configs));
@@ -249,9 +268,7 @@ impl RunLoop {
         }
         if ended != reload.ended {
             // What has come to its end meanwhile is not replaced any more.
-            let (plan, touched) = (reload.merged.live.plan.clone(), reload.touched.clone());
-            let answers = self.withdraw(reload);
-            self.begin_reload(plan, touched, answers);
+            self.begin_again(reload);
             return true;
         }
         let is_up = reload.merged.added.iter().all(|&stage| self.supervisor.is_prepared(stage));
@@ -288,6 +305,14 @@ impl RunLoop {
         }
     }
 
+    /// The same once more, as what it is compared with has become something else.
+    fn begin_again(&mut self, reload: Reload) {
+        let (plan, touched) = (reload.merged.live.plan.clone(), reload.touched.clone());
+        let is_return = reload.is_return;
+        let answers = self.withdraw(reload);
+        self.begin_reload(plan, touched, answers, is_return);
+    }
+
     /// A reload is not to be. Whoever waits for it.
     fn withdraw(&mut self, reload: Reload) -> Vec<Asker> {
         for stage in &reload.merged.added {
@@ -303,34 +328,56 @@ impl RunLoop {
         if self.reloads.under_way.as_ref().is_some_and(is_under_way) {
             let Some(reload) = self.reloads.under_way.take() else { return };
             let answers = self.withdraw(reload);
-            self.inputs.push_back(Input::GiveUpFallen);
             self.tell(EventKind::ReloadFailed { failure: failure.clone(), was_in_effect: false });
-            return answer_all(answers, Err(SteerError::NotUp(Box::new(failure))));
+            answer_all(answers, Err(SteerError::NotUp(Box::new(failure))));
+            return self.settle_fallen();
         }
         if self.supervisor.stage(stage).phase != Phase::Fallen {
             return;
         }
-        match self.reloads.before.take() {
-            Some(before) if self.reloads.under_way.is_none() => {
-                self.tell(EventKind::ReloadFailed { failure, was_in_effect: true });
-                self.begin_reload(before, BTreeMap::new(), Vec::new());
+        match self.reloads.under_way.take() {
+            // Something comes up already, and replaces it too.
+            Some(reload) => self.begin_again(reload),
+            None => {
+                self.tell(match (self.may_return(), self.reloads.may_rest) {
+                    (true, _) => EventKind::ReloadFailed { failure, was_in_effect: true },
+                    (false, true) => EventKind::StageFell { failure },
+                    // It is told as any failure.
+                    (false, false) => return self.inputs.push_back(Input::GiveUpFallen),
+                });
+                self.settle_fallen();
             }
-            // Something newer comes up already, and replaces it too.
-            Some(_) => {
-                if let Some(reload) = self.reloads.under_way.take() {
-                    let (plan, touched) = (reload.merged.live.plan.clone(), reload.touched.clone());
-                    let answers = self.withdraw(reload);
-                    self.begin_reload(plan, touched, answers);
-                }
-            }
-            None => self.inputs.push_back(Input::GiveUpFallen),
         }
+    }
+
+    /// Nothing comes up that would take the place of stages that have fallen: what was before them does, or they rest, or
+    /// have failed.
+    fn settle_fallen(&mut self) {
+        if self.may_return() {
+            let before = self.reloads.before.take().expect("there is one to return to");
+            self.begin_reload(before, BTreeMap::new(), Vec::new(), true);
+        } else if !self.reloads.may_rest {
+            self.inputs.push_back(Input::GiveUpFallen);
+        }
+    }
+
+    /// Whether all stages that have fallen were something else before.
+    fn may_return(&self) -> bool {
+        let Some(before) = &self.reloads.before else { return false };
+        let change = compare(&self.reloads.live.plan, before, &BTreeMap::new());
+        let was_other = |stage: usize| {
+            let step = change.stage(&self.plan.stages[stage].stage.name).map(|stage| stage.step);
+            matches!(step, Some(ChangeStep::Replace | ChangeStep::Remove))
+        };
+        let mut fallen = self.supervisor.fallen().peekable();
+        fallen.peek().is_some() && fallen.all(was_other)
     }
 
     // ---- in effect
 
     fn commit(&mut self, reload: Reload) {
-        let Reload { change, merged, began_at, answers, .. } = reload;
+        let Reload { change, merged, began_at, answers, is_return, may_rest, .. } = reload;
+        let had_fallen = self.supervisor.fallen().next().is_some();
         let Merged { committed, live, replaced, added, removed, resized, .. } = merged;
         let pools: Vec<_> = resized.iter().map(|&at| (at, committed.stages[at].stage.pool)).collect();
         let mut committed = committed;
@@ -358,7 +405,13 @@ impl RunLoop {
         let commit = Commit { configs: configs.collect(), added: added.clone(), leaving, stop: plan.stop };
         self.reloads.leaving.extend(&commit.leaving);
         self.step(Input::Commit(Box::new(commit)));
-        self.reloads.before = Some(std::mem::replace(&mut self.reloads.live, live).plan);
+        let before = std::mem::replace(&mut self.reloads.live, live).plan;
+        self.reloads.may_rest = may_rest;
+        match (is_return, had_fallen) {
+            (true, _) => self.reloads.before = None,
+            (false, true) => {}
+            (false, false) => self.reloads.before = Some(before),
+        }
         for (stage, pool) in pools {
             self.resize(stage, pool, 0);
         }
@@ -407,8 +460,7 @@ impl RunLoop {
         if reads(plan) && !reads(&self.reloads.live.plan) {
             all.push("the first edge from `stdin`".to_owned());
         }
-        let is_new =
-            |name: &str| change.edge(name).is_some_and(|edge| edge.step > crate::change::Step::Rewire);
+        let is_new = |name: &str| change.edge(name).is_some_and(|edge| edge.step > ChangeStep::Rewire);
         let to_program = self.stdout.as_ref().is_some_and(super::stdio::Stdout::is_inside);
         if to_program && plan.queues.iter().any(|queue| queue.to.is_none() && is_new(&queue.name)) {
             all.push("an edge to `stdout`, whose values a program receives".to_owned());

@@ -117,6 +117,13 @@ impl RunLoop {
 
     /// `what`: a stage, or one worker of a stage.
     pub(super) fn restart(&mut self, what: &str, answer: Answer<usize>) {
+        let is_fallen = |&stage: &usize| self.supervisor.stage(stage).phase == Phase::Fallen;
+        if let Some(stage) = self.reloads.stage(what).filter(is_fallen) {
+            // Any reload brings up what has fallen.
+            let count = self.plan.stages[stage].stage.pool.min;
+            let plan = self.reloads.newest_plan().clone();
+            return self.reload(plan, BTreeMap::new(), Asker::Restart(count, answer));
+        }
         match self.workers_called(what) {
             Ok(workers) if self.is_replaced_whole(&workers) => {
                 let stage = self.plan.stages[workers[0].0].stage.name.clone();

@@ -79,7 +79,8 @@ impl RunLoop {
             Phase::Preparing => {
                 lines.push(format!("the new `{name}` comes up: {}", self.explain_workers(stage)));
             }
-            Phase::StandingBy | Phase::Leaving | Phase::Fallen => {
+            Phase::Fallen => lines.push(format!("stage `{name}` has fallen: {}", state.why_fallen())),
+            Phase::StandingBy | Phase::Leaving => {
                 lines.push(format!("the old `{name}` finishes: {}", self.explain_workers(stage)));
             }
             Phase::Over(_) => {}

@@ -5,7 +5,7 @@
 //! | preparing | its workers come up beside those of the stage that it is to replace; nothing flows |
 //! | standing by | of an `exclusive` stage: its workers have finished, so that those of its successor can come up |
 //! | leaving | its successor is in effect; its workers finish what they hold |
-//! | fallen | it was in effect for less than [`TRIAL`] and cannot go on: whoever was before it comes back |
+//! | fallen | it failed on trial: whoever was before it comes back, or it rests until another takes its place |
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use super::{Action, Asked, Outcome, Phase, Slot, Supervisor, Worker};
 use crate::model::{Mode, StopPolicy};
 use crate::report::Failure;
 
-/// A stage that fails so soon after a reload gives its place back to the one before it (the language, section 8).
+/// A stage that fails so soon after a reload gives its place back to the one before it (the language, section 8). Each
+/// worker that is started again meanwhile has as much time.
 pub(crate) const TRIAL: Duration = Duration::from_secs(1);
 
 /// When the workers of a new stage are started.
@@ -127,7 +128,7 @@ impl Supervisor {
         }
     }
 
-    /// There is nobody who could take the place of stages that have fallen: they have failed.
+    /// Nobody takes the place of stages that have fallen: they have failed.
     pub(super) fn give_up_fallen(&mut self, now: Instant) {
         for stage in 0..self.stages.len() {
             if let Some(failure) = self.stages[stage].fallen.take() {
@@ -220,7 +221,7 @@ impl Supervisor {
     pub(super) fn falls(&mut self, stage: usize, failure: &Failure, now: Instant) -> bool {
         let state = &mut self.stages[stage];
         let is_on_trial = state.phase == Phase::Running
-            && state.trial_until.is_some_and(|until| now < until)
+            && state.is_on_trial(now)
             && self.level.is_none()
             && !self.is_failing;
         match state.phase {
@@ -243,7 +244,7 @@ impl Supervisor {
         true
     }
 
-    /// The stages that fell so soon after a reload that those before them come back.
+    /// The stages that fell so soon after a reload that they have not failed yet.
     pub(crate) fn fallen(&self) -> impl Iterator<Item = usize> {
         (0..self.stages.len()).filter(|&stage| self.stages[stage].phase == Phase::Fallen)
     }

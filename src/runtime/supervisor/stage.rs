@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::reload::Begins;
+use super::reload::{Begins, TRIAL};
 use super::slot::{Process, Slot};
 use super::{Restarts, Worker};
 use crate::event::WorkerId;
@@ -344,6 +344,20 @@ impl Stage {
     /// Whether a failure takes back the reload that has brought it.
     pub(crate) fn is_on_trial(&self, now: Instant) -> bool {
         self.trial_until.is_some_and(|until| now < until)
+    }
+
+    /// Why it has fallen, and what it waits for.
+    pub(crate) fn why_fallen(&self) -> String {
+        let reason = self.fallen.as_ref().map_or("it failed", |failure| &failure.reason);
+        format!("{reason}; its records wait for the next reload")
+    }
+
+    /// A worker is started again at this time. One of a stage on trial has its first moment before it once more: the
+    /// trial lasts as long as its workers fall over in theirs.
+    pub(super) fn is_tried_again(&mut self, now: Instant, at: Instant) {
+        if self.is_on_trial(now) {
+            self.trial_until = Some(at + TRIAL);
+        }
     }
 
     /// When those of its workers that have not finished what they hold are asked to end.

@@ -110,6 +110,7 @@ impl Supervisor {
             }
         };
         stage.shortage_until = Some(at);
+        stage.is_tried_again(now, at);
         stage.restart_count += 1;
         let id = stage.config.id(worker);
         stage.slots[worker.rank] = Slot::BackingOff { at };
@@ -144,6 +145,7 @@ impl Supervisor {
         match stage.restarts.allow(&policy, width, now, charged, answered, random) {
             Ok(backoff) => {
                 stage.restart_count += 1;
+                stage.is_tried_again(now, now + backoff);
                 let id = stage.config.id(worker);
                 let is_alone = stage.phase != Phase::Running;
                 let group = match policy.scope {

@@ -15,6 +15,8 @@ impl Supervisor {
         match level {
             Level::Drain => {
                 self.actions.push(Action::CloseSources);
+                // No reload comes any more.
+                self.give_up_fallen(now);
                 for stage in 0..self.stages.len() {
                     if self.stages[stage].config.is_source && !self.stages[stage].config.is_daemon {
                         self.end_stage(stage, Outcome::Stopped, now);
