@@ -285,11 +285,7 @@ impl RunLoop {
                 true
             }
             Step::StandingBy => {
-                let stands_by = |&(old, _): &(usize, usize)| {
-                    let old = self.supervisor.stage(old);
-                    old.phase != Phase::StandingBy || old.is_at_rest()
-                };
-                let are_free = reload.exclusive.iter().all(stands_by);
+                let are_free = reload.exclusive.iter().all(|&(_, new)| self.supervisor.is_alone(new));
                 if are_free {
                     let news = std::mem::take(&mut reload.exclusive).into_iter().map(|(_, new)| new);
                     self.inputs.push_back(Input::BeginPrepared(news.collect()));

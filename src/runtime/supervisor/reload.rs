@@ -96,11 +96,23 @@ impl Supervisor {
     /// The workers of these stages finish, so that others can have what only one may have.
     pub(super) fn stand_by(&mut self, stages: &[usize], now: Instant) {
         for &stage in stages {
-            if matches!(self.stages[stage].phase, Phase::Running | Phase::Restarting) {
+            if matches!(self.stages[stage].phase, Phase::Waiting | Phase::Running | Phase::Restarting) {
                 self.stages[stage].phase = Phase::StandingBy;
                 self.dismiss(stage, now);
             }
         }
+    }
+
+    /// The other forms that this stage has had, or may have.
+    fn other_forms(&self, stage: usize) -> impl Iterator<Item = usize> + '_ {
+        let name = &self.stages[stage].config.name;
+        (0..self.stages.len()).filter(move |&of| of != stage && self.stages[of].config.name == *name)
+    }
+
+    /// Whether no other form of this stage has a worker, or will have one by itself: neither the one that it replaces nor
+    /// one that was to replace that before.
+    pub(crate) fn is_alone(&self, stage: usize) -> bool {
+        self.other_forms(stage).all(|other| self.stages[other].is_at_rest())
     }
 
     /// New stages that were to wait for others come up.
@@ -123,7 +135,9 @@ impl Supervisor {
         for stage in 0..self.stages.len() {
             if self.stages[stage].phase == Phase::StandingBy {
                 self.stages[stage].phase = Phase::Restarting;
-                self.groups.push(Group::of(stage, now));
+                // It stood by since only one of them may be there, and what came up in its place may be there still.
+                let first = self.other_forms(stage).collect();
+                self.groups.push(Group::of(stage, first, now));
             }
         }
     }
@@ -175,7 +189,9 @@ impl Supervisor {
         let state = &mut self.stages[stage];
         match state.phase {
             Phase::Waiting => return self.over(stage, Outcome::Replaced),
-            Phase::Running | Phase::Restarting | Phase::StandingBy | Phase::Fallen => {}
+            // Its workers have gone for the sake of the new ones, and none comes beside those.
+            Phase::StandingBy => state.slots.fill(Slot::Done),
+            Phase::Running | Phase::Restarting | Phase::Fallen => {}
             Phase::Preparing | Phase::Leaving | Phase::Ending(_) | Phase::Over(_) => return,
         }
         state.phase = Phase::Leaving;
@@ -220,7 +236,7 @@ impl Supervisor {
     /// A stage fails. Whether that is no failure of the run: it is not in effect, or was not for long.
     pub(super) fn falls(&mut self, stage: usize, failure: &Failure, now: Instant) -> bool {
         let state = &mut self.stages[stage];
-        let is_on_trial = state.phase == Phase::Running
+        let is_on_trial = matches!(state.phase, Phase::Waiting | Phase::Running)
             && state.is_on_trial(now)
             && self.level.is_none()
             && !self.is_failing;
@@ -231,7 +247,7 @@ impl Supervisor {
                 self.end_stage(stage, Outcome::Replaced, now);
                 return true;
             }
-            Phase::Running if is_on_trial => {
+            Phase::Waiting | Phase::Running if is_on_trial => {
                 state.phase = Phase::Fallen;
                 state.fallen = Some(Box::new(failure.clone()));
                 for rank in 0..self.stages[stage].slots.len() {

@@ -1,6 +1,7 @@
 //! The supervisor beside a world of pretended processes: random events, and what must always hold.
 
 mod pairs;
+mod reloads;
 mod table;
 mod world;
 
@@ -35,6 +36,7 @@ fn any_plan(random: &mut fastrand::Rng) -> Plan {
         stage.restart.max = 1 << random.u32(1..6);
         stage.restart.within = Duration::from_secs(random.u64(1..60));
         stage.stop.grace = Duration::from_millis(random.u64(0..6000));
+        stage.exclusive = random.u8(..4) == 0;
         stage.timeout = random.bool().then(|| Duration::from_secs(random.u64(1..600)));
     };
     let probe = Probe {
@@ -108,7 +110,9 @@ fn happens(world: &mut World, random: &mut fastrand::Rng) {
     let stage = random.usize(..world.slots.len());
     let rank = random.usize(..world.slots[stage].len());
     let mode = world.supervisor.stage(stage).config.mode;
-    match random.u32(..740) {
+    // What is asked for from outside is asked of what is in effect.
+    let in_effect = world.reloads.live[random.usize(..world.reloads.live.len())];
+    match random.u32(..790) {
         0..110 => world.started(which),
         110..125 => world.start_failed(which, random.u8(..8) > 0),
         125..190 => world.exited(which, [0, 0, 0, 0, 1, -9, -13, -15][random.usize(..8)]),
@@ -122,7 +126,7 @@ fn happens(world: &mut World, random: &mut fastrand::Rng) {
         }
         400..425 => world.step(Input::Grow { stage }),
         425..428 => {
-            if mode != Mode::Stream {
+            if mode != Mode::Stream || world.supervisor.stage(stage).phase == Phase::Leaving {
                 world.step(Input::WorkDone { stage });
             }
         }
@@ -144,9 +148,9 @@ fn happens(world: &mut World, random: &mut fastrand::Rng) {
         }
         462..466 => {
             let max = random.usize(1..5);
-            world.resize(stage, Pool { min: random.usize(1..=max), max });
+            world.resize(in_effect, Pool { min: random.usize(1..=max), max });
         }
-        466..470 => world.restart(stage),
+        466..470 => world.restart(in_effect),
         470..490 => {
             if let Some(worker) = world.pick(which, |process| process.runs) {
                 world.step(Input::Ready { worker, is_ready: random.u8(..4) > 0 });
@@ -172,6 +176,16 @@ fn happens(world: &mut World, random: &mut fastrand::Rng) {
         }
         700..738 => world.loaded(which),
         738 => world.broken(which),
+        739..743 => {
+            // No run is reloaded for ever: each form has a place of its own.
+            if world.slots.len() < MOST_STAGES {
+                let wanted = random.u32(..);
+                world.reload(|of| wanted >> (of % 32) & 3 == 0);
+            }
+        }
+        743..786 => world.advance_reload(),
+        786 => world.give_up(),
+        787 => world.step(Input::GiveUpFallen),
         _ => {
             if random.u8(..8) == 0 {
                 world.lose_launcher();
@@ -200,19 +214,23 @@ fn late(world: &mut World, random: &mut fastrand::Rng) {
     assert_eq!((&state.slots, state.phase), (&before, phase), "late news of {worker:?} changed something");
 }
 
-/// One run from this seed, to its end. What was seen, and steps taken.
-fn random_run(seed: u64, plans: &[Plan]) -> (Seen, u64) {
+/// Stages and former ones of one run.
+const MOST_STAGES: usize = 60;
+
+/// One run from this seed, to its end. What was seen, what became of reloads, and steps taken.
+fn random_run(seed: u64, plans: &[Plan]) -> (Seen, [u64; 3], u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let plan = &plans[random.usize(..plans.len())];
     let mut world = World::with_seed(plan, seed);
     for _ in 0..random.usize(1..LONGEST_RUN) {
         happens(&mut world, &mut random);
+        world.settle();
         if world.has_ended {
             break;
         }
     }
     world.finish();
-    (world.seen, world.steps)
+    (world.seen, world.reloads.counts, world.steps)
 }
 
 #[test]
@@ -220,16 +238,20 @@ fn in_a_million_random_steps_every_event_meets_every_state_and_a_slot_has_one_pr
     // Deterministic: a failure names its seed, and `random_run` of that seed is the failure again.
     let mut random = fastrand::Rng::with_seed(4711);
     let plans: Vec<Plan> = (0..64).map(|_| any_plan(&mut random)).collect();
-    let (mut seen, mut steps) = (Seen::default(), 0);
+    let (mut seen, mut reloads, mut steps) = (Seen::default(), [0; 3], 0);
     for seed in 0.. {
         let run = std::panic::catch_unwind(|| random_run(seed, &plans));
-        let Ok((pairs, taken)) = run else { panic!("the run of seed {seed} broke a rule, see above") };
+        let Ok((pairs, counts, taken)) = run else {
+            panic!("the run of seed {seed} broke a rule, see above")
+        };
         seen.pairs.extend(pairs.pairs);
+        (0..3).for_each(|of| reloads[of] += counts[of]);
         steps += taken;
         if steps >= STEPS {
             break;
         }
     }
+    assert!(reloads.iter().all(|&count| count > 100), "in effect, given up, fallen: {reloads:?}");
     let possible = pairs::possible();
     let missing: Vec<_> = possible.difference(&seen.pairs).collect();
     let impossible: Vec<_> = seen.pairs.difference(&possible).collect();

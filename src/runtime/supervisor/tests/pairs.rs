@@ -19,10 +19,16 @@ const LATE: [&str; 6] = [
 ];
 
 /// Events of the whole stage or run, which meet every slot of it in whatever state that is.
-const WIDE: [&str; 12] = [
+const WIDE: [&str; 18] = [
     "grow",
     "resize",
     "restart",
+    "prepare",
+    "stand by",
+    "begin prepared",
+    "withdraw",
+    "give up fallen",
+    "commit",
     "work done",
     "unwanted",
     "fail",

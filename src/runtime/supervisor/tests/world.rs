@@ -1,10 +1,12 @@
 //! A world of pretended processes around the supervisor: it plays the launcher and the broker, and asserts at each
 //! step what must always hold.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::super::*;
 use super::pairs::Seen;
+use super::reloads::Reloads;
 use crate::model::{DependencyState, Mode, RestartScope};
 
 /// A process of the pretended world.
@@ -86,6 +88,8 @@ pub(super) struct World {
     /// What was asked for and is not answered yet.
     tickets: Vec<u64>,
     next_ticket: u64,
+    pub(super) plan: Rc<Plan>,
+    pub(super) reloads: Reloads,
 }
 
 impl World {
@@ -114,6 +118,8 @@ impl World {
             next_pid: 100,
             tickets: Vec::new(),
             next_ticket: 0,
+            plan: Rc::new(plan.clone()),
+            reloads: Reloads::of(plan.stages.len()),
         };
         world.step(Input::Begin);
         world
@@ -144,6 +150,7 @@ impl World {
         if self.has_ended {
             return;
         }
+        self.expect_failures_in_effect();
         if is_tick {
             assert!(
                 self.supervisor.deadline().is_none_or(|at| at > self.now),
@@ -203,13 +210,17 @@ impl World {
                 self.has_ended = true;
             }
             Action::Emit(EventKind::WorkerRestarting { worker, backoff, .. }) => {
-                let stage = self.supervisor.stages.iter().position(|state| state.config.name == worker.stage);
-                let stage = stage.expect("events name stages of the plan");
                 // What restarts along with others starts with them, whatever it waited for by itself.
-                if self.supervisor.stages[stage].config.restart.scope != RestartScope::Worker {
+                let is_it = |state: &&Stage| state.config.name == worker.stage;
+                if self.supervisor.stages.iter().find(is_it).map(|state| state.config.restart.scope)
+                    != Some(RestartScope::Worker)
+                {
                     self.last.iter_mut().flatten().for_each(|(_, not_before)| *not_before = None);
                 }
-                self.last[stage][worker.rank].1 = Some(self.now + backoff);
+                // One whose stage has come to its end by the same event is not started again.
+                if let Some(stage) = self.who_backs_off(&worker.stage, worker.rank, self.now + backoff) {
+                    self.last[stage][worker.rank].1 = Some(self.now + backoff);
+                }
             }
             Action::CloseInput(worker) => {
                 self.expect(worker, "the input of one that is there is closed");
@@ -218,8 +229,8 @@ impl World {
                 let at = self.tickets.iter().position(|&asked| asked == ticket);
                 self.tickets.remove(at.expect("what was asked for is answered, and once"));
             }
-            Action::NotUp { .. }
-            | Action::AbandonInput { .. }
+            Action::NotUp { stage, .. } => self.not_up(stage),
+            Action::AbandonInput { .. }
             | Action::CloseSources
             | Action::StageEnded { .. }
             | Action::Wake { .. }
@@ -251,13 +262,17 @@ impl World {
         assert_eq!(generation, last + 1, "generations are counted");
         assert!(not_before.is_none_or(|at| at <= self.now), "it was to wait longer: {worker:?}");
         self.last[stage][rank] = (generation, None);
-        assert!(is_there || !self.was_ending[stage], "nothing is started in a stage that ends: {worker:?}");
+        assert!(
+            is_there || !self.was_ending.get(stage).copied().unwrap_or(false),
+            "nothing is started in a stage that ends: {worker:?}"
+        );
+        self.expect_alone(stage);
         let state = &self.supervisor.stages[stage];
         assert!(
-            self.flows || state.config.is_first(),
+            self.flows || state.config.is_first() || stage >= self.plan.stages.len(),
             "nothing begins before functions are found: {worker:?}"
         );
-        if !std::mem::replace(&mut self.has_begun[stage], true) {
+        if !std::mem::replace(&mut self.has_begun[stage], true) && !self.was_looked_at(stage) {
             for &(other, wanted) in &state.config.depends_on {
                 let other = &self.supervisor.stages[other];
                 let is_met = other.phase == Phase::Over(Outcome::Finished)
@@ -290,6 +305,29 @@ impl World {
         } else {
             assert_eq!(signal, Signal::CONT, "nothing else is sent");
         }
+    }
+
+    /// The form of a stage whose worker of this rank is started again at this time, alone or with others.
+    fn who_backs_off(&self, name: &str, rank: usize, at: Instant) -> Option<usize> {
+        let forms =
+            || (0..self.supervisor.stages.len()).filter(|&of| self.supervisor.stages[of].config.name == name);
+        let waits =
+            |&of: &usize| self.supervisor.stages[of].slots.get(rank) == Some(&Slot::BackingOff { at });
+        let restarts = |&of: &usize| self.supervisor.stages[of].phase == Phase::Restarting;
+        forms().find(waits).or_else(|| forms().find(restarts))
+    }
+
+    pub(super) fn forget_backoffs(&mut self, stage: usize) {
+        self.last[stage].iter_mut().for_each(|(_, not_before)| *not_before = None);
+    }
+
+    /// For one more stage, at the end.
+    pub(super) fn make_room(&mut self, width: usize) {
+        self.slots.push(vec![None; width]);
+        self.successors.push(vec![None; width]);
+        self.last.push(vec![(0, None); width]);
+        self.loaded.push(vec![false; width]);
+        self.has_begun.push(false);
     }
 
     pub(super) fn ticket(&mut self) -> u64 {
