@@ -218,6 +218,25 @@ fn a_file_that_has_gone_is_a_change_and_so_is_one_that_has_come() {
 }
 
 #[test]
+fn whoever_is_asked_to_looks_twice_a_second_and_sees_the_same() {
+    let project = Project::new(STAGES, &["run.sh", "templates/page.html"]);
+    let watcher = Watcher::start_polling(project.set()).unwrap();
+    let told = watcher.told().recv_timeout(PATIENCE).unwrap();
+    assert_eq!(told, Told::Polls { why: "that was asked for".to_owned() });
+    // Saved without a change.
+    project.save("run.sh", "before");
+    only(&watcher, &project, "templates/page.html");
+    only(&watcher, &project, "run.sh");
+    only(&watcher, &project, "templates/new/page.html");
+    // It goes on so with another set.
+    let mut set = project.set();
+    set.add("python", &project.path("extra.py"));
+    watcher.update(set);
+    only(&watcher, &project, "run.sh");
+    only(&watcher, &project, "extra.py");
+}
+
+#[test]
 fn a_set_that_replaces_another_loses_no_change() {
     let project = Project::new(STAGES, &["run.sh", "extra.py"]);
     let watcher = project.watch();

@@ -124,6 +124,51 @@ edges:
     run.finish().ended(130);
 }
 
+/// Where the kernel gives this user no more of this, watching goes on all the same.
+fn follows_without(limit: &str, setting: &str) {
+    let namespace = ["unshare", "--user", "--map-root-user", "sh", "-c"];
+    let script = format!("echo 0 > /proc/sys/user/{limit} || exit 99\nexec \"$@\"");
+    let probe = Command::new(namespace[0]).args(&namespace[1..]).args([&script, "sh", "true"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: user namespaces and their limits of inotify are not allowed here");
+        return;
+    }
+    let [unshare, user, root, sh, c] = namespace;
+    let run = watched(LIVE)
+        .file("mark.sh", marks("one"))
+        .through([unshare, user, root, sh, c, &script, "sh"])
+        .start();
+    run.wait_for_message("files are looked at twice a second, since the kernel");
+    assert!(run.messages().contains(setting), "{}", run.messages());
+    wait_for_last(&run, "one");
+    save(&run, "mark.sh", &marks("two"));
+    wait_for_last(&run, "two");
+    run.wait_for_message("replaced `mark`; 1 stage as it was");
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130);
+}
+
+#[test]
+fn without_inotify_instances_files_are_looked_at_and_the_setting_is_named() {
+    follows_without("max_inotify_instances", "raise `fs.inotify.max_user_instances`");
+}
+
+#[test]
+fn without_inotify_watches_files_are_looked_at_and_the_setting_is_named() {
+    follows_without("max_inotify_watches", "raise `fs.inotify.max_user_watches`");
+}
+
+#[test]
+fn whoever_asks_for_it_has_files_looked_at_twice_a_second() {
+    let run = Scenario::new(LIVE).args(["--watch", "--poll"]).file("mark.sh", marks("one")).start();
+    run.wait_for_message("files are looked at twice a second, since that was asked for");
+    wait_for_last(&run, "one");
+    save(&run, "mark.sh", &marks("two"));
+    wait_for_last(&run, "two");
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130);
+}
+
 #[test]
 fn a_python_stage_follows_whatever_its_workers_import() {
     let run = watched(

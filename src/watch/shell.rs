@@ -70,10 +70,24 @@ impl Watcher {
     ///
     /// There is no thread for it.
     pub fn start(set: WatchSet) -> io::Result<Self> {
+        Self::start_so(set, Looker::watch_folders)
+    }
+
+    /// The same by looking twice a second, wherever the files are: for folders of which the kernel does not tell, and whose
+    /// file system does not say so. The first that is told is [`Told::Polls`].
+    ///
+    /// # Errors
+    ///
+    /// There is no thread for it.
+    pub fn start_polling(set: WatchSet) -> io::Result<Self> {
+        Self::start_so(set, |looker| looker.poll("that was asked for"))
+    }
+
+    fn start_so(set: WatchSet, begin: impl FnOnce(&mut Looker)) -> io::Result<Self> {
         let ((told_to, told), (sets, new_sets)) = (unbounded(), unbounded());
         let (events_to, events) = unbounded();
         let mut looker = Looker::new(set, told_to, events_to);
-        looker.watch_folders();
+        begin(&mut looker);
         let thread = std::thread::Builder::new()
             .name("watch".to_owned())
             .spawn(move || looker.run(&events, &new_sets))?;
@@ -108,8 +122,10 @@ struct Looker {
     set: WatchSet,
     told: Sender<Told>,
     events: Sender<notify::Result<notify::Event>>,
-    /// `None`: it polls.
+    /// Until it is asked, and where it cannot tell, `None`.
     kernel: Option<RecommendedWatcher>,
+    /// It was said that it polls.
+    polls: bool,
     watched: BTreeSet<PathBuf>,
     seen: Look,
     gather: Gather,
@@ -126,6 +142,7 @@ impl Looker {
             told,
             events,
             kernel: None,
+            polls: false,
             watched: BTreeSet::new(),
             seen,
             gather: Gather::default(),
@@ -135,8 +152,7 @@ impl Looker {
     }
 
     fn run(mut self, events: &Receiver<notify::Result<notify::Event>>, sets: &Receiver<WatchSet>) {
-        let polls = if self.kernel.is_some() { never() } else { crossbeam_channel::tick(POLL) };
-        let mut polls = polls;
+        let mut polls = if self.polls { crossbeam_channel::tick(POLL) } else { never() };
         loop {
             let vanished = self.vanished.as_ref().map(|(_, until)| *until);
             let due = [self.gather.due(), vanished].into_iter().flatten().min();
@@ -158,7 +174,7 @@ impl Looker {
                 // In this order: what comes into a new folder is there by the look, or is told of.
                 self.watch_folders();
                 self.look();
-                if self.kernel.is_none() {
+                if self.polls {
                     polls = crossbeam_channel::tick(POLL);
                 }
             }
@@ -260,22 +276,21 @@ impl Looker {
     }
 
     fn watch_these(&mut self, wanted: BTreeSet<PathBuf>) {
+        if self.polls {
+            return;
+        }
         if self.kernel.is_none() {
-            if !self.watched.is_empty() {
-                // It was said that it polls.
-                return;
-            }
             let events = self.events.clone();
             match notify::recommended_watcher(move |event| drop(events.send(event))) {
                 Ok(kernel) => self.kernel = Some(kernel),
-                Err(error) => return self.poll(wanted, &explain(&error)),
+                Err(error) => return self.poll(&explain(&error)),
             }
         }
         if let Some(folder) = wanted.iter().find(|folder| is_remote(folder)) {
-            return self.poll(
-                wanted.clone(),
-                &format!("`{}` is on another machine, or a file system of a program", folder.display()),
-            );
+            return self.poll(&format!(
+                "`{}` is on another machine, or a file system of a program",
+                folder.display()
+            ));
         }
         let Some(kernel) = &mut self.kernel else { return };
         for folder in self.watched.difference(&wanted) {
@@ -291,14 +306,14 @@ impl Looker {
             }
         }
         match failure {
-            Some(why) => self.poll(wanted, &why),
+            Some(why) => self.poll(&why),
             None => self.watched = wanted,
         }
     }
 
-    fn poll(&mut self, wanted: BTreeSet<PathBuf>, why: &str) {
+    fn poll(&mut self, why: &str) {
         self.kernel = None;
-        self.watched = wanted;
+        self.polls = true;
         let _ = self.told.send(Told::Polls { why: why.to_owned() });
     }
 }

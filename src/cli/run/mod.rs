@@ -55,6 +55,9 @@ pub(super) struct Args {
     /// Follow the pipeline's files: what changes is reloaded, and what has finished runs again
     #[arg(long)]
     watch: bool,
+    /// With --watch: look at the files twice a second, where nobody tells of changes that others make
+    #[arg(long, requires = "watch")]
+    poll: bool,
     /// What is shown on standard error while it runs
     #[arg(long, value_enum, default_value_t = ProgressChoice::Auto, value_name = "HOW")]
     progress: ProgressChoice,

@@ -61,9 +61,10 @@ impl<'a> Reloader<'a> {
     }
 
     /// Watches the document from now on, whatever is in it.
-    pub(super) fn watch(&mut self) -> Result<(), CliError> {
+    pub(super) fn watch(&mut self, polls: bool) -> Result<(), CliError> {
         let set = WatchSet::of_document(&self.document());
-        self.watcher = Some(Watcher::start(set).map_err(CliError::Thread)?);
+        let watcher = if polls { Watcher::start_polling(set) } else { Watcher::start(set) };
+        self.watcher = Some(watcher.map_err(CliError::Thread)?);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ pub(super) fn execute(args: &Args, engine: &Engine, mut reloader: Reloader<'_>) 
     let mut files = Files::create(args)?;
     let requests = signals::catch()?;
     mpflow::adopt_orphans().map_err(StartError::System)?;
-    reloader.watch()?;
+    reloader.watch(args.poll)?;
     loop {
         match reloader.load(terminal::stderr())? {
             Err(text) => {
