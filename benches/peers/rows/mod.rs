@@ -43,6 +43,10 @@ pub(crate) fn all() -> Vec<Row> {
         },
         Row { name: "longest pause while a pool of 4 cat is reloaded", make: reload::stream },
         Row { name: "longest pause while a pool of 4 map workers is reloaded", make: reload::map },
+        Row {
+            name: "a save until it is in effect, the worst last one of ten bursts of ten",
+            make: reload::save,
+        },
         Row { name: "kill storm, a worker of 4 each 100 ms", make: storm::storm },
         Row { name: "whole run of two tiny stages", make: whole::tiny },
         Row { name: "Python, three stages of integers", make: functions::integers },
