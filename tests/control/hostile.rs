@@ -49,6 +49,77 @@ fn a_client_that_never_reads_holds_nobody_up() {
     finishes_its_work(run);
 }
 
+/// Follows by this request, and never reads what comes.
+fn a_follower_that_never_reads(method: &str, params: &str) {
+    const RECORDS: u64 = 300_000;
+    let mut run = scenario(
+        "
+stages:
+  loud: {command: 'tee /dev/stderr'}
+edges:
+  - queue: stdin -> loud -> stdout
+",
+    )
+    .start();
+    let mut hostile = Peer::connect(&run);
+    assert!(hostile.ask(method, params)["result"].is_object());
+    let mut stdin = run.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(support::numbers(RECORDS).as_bytes()).unwrap());
+    assert_eq!(json(&run, &["status", &id(&run)])["run"]["state"], "running");
+    writer.join().unwrap();
+    run.finish().succeeded().wrote(support::numbers(RECORDS));
+    drop(hostile);
+}
+
+#[test]
+fn whoever_follows_the_log_and_never_reads_holds_nobody_up() {
+    a_follower_that_never_reads("logs", r#"{"follow": true}"#);
+}
+
+#[test]
+fn whoever_taps_an_edge_and_never_reads_holds_nobody_up() {
+    a_follower_that_never_reads("tap", r#"{"edge": "stdin -> loud"}"#);
+}
+
+/// Opens the way to the socket, as far as modes go, and asks as another user.
+#[test]
+fn another_user_is_not_answered_even_where_the_folders_let_them_in() {
+    const OTHER: &str = "65534";
+    let may = Command::new("setpriv").args(["--reuid", OTHER, "--clear-groups", "true"]).status();
+    if !may.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: only root can be another user");
+        return;
+    }
+    let run = scenario(ECHO).start();
+    let socket = socket(&run);
+    let as_other = |script: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", OTHER, "--clear-groups", "python3", "-c", script]).arg(&socket);
+        command.env("PATH", support::path_with_python());
+        command.output().unwrap()
+    };
+    let ask = "import socket, sys
+peer = socket.socket(socket.AF_UNIX)
+try:
+    peer.connect(sys.argv[1])
+    peer.sendall(b'{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"stop\"}\\n')
+    print('answered' if peer.recv(100) else 'closed')
+except PermissionError:
+    print('kept out')
+except OSError:
+    print('closed')
+";
+    let says = |output: Output| String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    assert_eq!(says(as_other(ask)), "kept out");
+    for folder in socket.ancestors().take_while(|path| *path != Path::new("/tmp") && *path != Path::new("/"))
+    {
+        let open = if folder == socket { 0o666 } else { 0o755 };
+        fs::set_permissions(folder, fs::Permissions::from_mode(open)).unwrap();
+    }
+    assert_eq!(says(as_other(ask)), "closed");
+    finishes_its_work(run);
+}
+
 #[test]
 fn a_thousand_connections_that_say_nothing_keep_nobody_out() {
     let run = scenario(ECHO).start();

@@ -97,6 +97,7 @@ fn whatever_is_reloaded_and_killed_each_record_ends_once_and_what_did_not_change
             events.iter().filter(is_it).count()
         };
         assert_eq!((started("count"), started("store")), (1, 1), "seed {seed}");
+        unchanged_keep_their_workers(seed, &events);
         let text = std::fs::read_to_string(folder.path().join("out.txt")).unwrap();
         let mut out = BTreeSet::new();
         for line in text.lines() {
@@ -110,6 +111,29 @@ fn whatever_is_reloaded_and_killed_each_record_ends_once_and_what_did_not_change
         assert_eq!(discarded, 0, "seed {seed}: whoever leaves has the time to finish: {report:#?}");
     }
     assert!(all_killed > 0);
+}
+
+/// While a reload takes effect nobody of a stage that it does not replace ends but by the kills of this test. Those of
+/// `each` stages end with their records.
+#[track_caller]
+fn unchanged_keep_their_workers(seed: u64, events: &[EventKind]) {
+    let mut kept: Vec<&str> = Vec::new();
+    for event in events {
+        match event {
+            EventKind::Reloaded { change, .. } => {
+                let is_kept = |step: Step| matches!(step, Step::Same | Step::Rewire);
+                kept =
+                    change.stages.iter().filter(|at| is_kept(at.step)).map(|at| at.stage.as_str()).collect();
+            }
+            // From here on others may be asked to end.
+            EventKind::Reloading { .. } | EventKind::Stopping { .. } => kept.clear(),
+            EventKind::StageFinished { stage } if stage == "count" => kept.clear(),
+            EventKind::WorkerStopping { worker, .. } => {
+                assert!(!kept.contains(&worker.stage.as_str()), "seed {seed}: {worker:?} was asked to end");
+            }
+            _ => {}
+        }
+    }
 }
 
 fn of_a_hundred_reloads_at_random_moments_the_last_is_in_effect() {

@@ -14,6 +14,7 @@ pub(super) const TESTS: &[Test] = crate::tests![
     a_changed_stage_is_replaced_under_load_and_nothing_is_lost_or_doubled,
     a_stage_in_the_middle_is_removed_and_another_is_put_there_and_nothing_is_lost,
     an_edge_in_another_format_is_drained_to_its_old_consumer_first,
+    what_waits_in_an_edge_that_is_removed_goes_to_its_consumer_or_is_counted_as_discarded,
     results_in_order_stay_in_order_across_a_reload,
     of_an_exclusive_stage_the_old_worker_ends_before_the_new_one_starts,
     a_new_worker_that_does_not_come_up_changes_nothing_and_its_error_is_told,
@@ -131,6 +132,46 @@ fn an_edge_in_another_format_is_drained_to_its_old_consumer_first() {
     assert_eq!(lines.lines().filter(|line| *line == "7").count(), 300);
     live.run.stop(mpflow::Stop::Terminate);
     live.finish();
+}
+
+fn what_waits_in_an_edge_that_is_removed_goes_to_its_consumer_or_is_counted_as_discarded() {
+    // The consumer takes one record and no more, so that all others wait when its edge is removed.
+    let text = |hold: &str, edge: &str| {
+        format!(
+            "stages:\n  say: {{command: 'seq 100; exec sleep 60', stop: {{grace: 1s}}}}\n{hold}  \
+             keep: {{command: 'cat > /dev/null'}}\n  store: {{command: cat, stdout: out.txt}}\n\
+             edges:\n  - queue: say -> keep -> store\n{edge}"
+        )
+    };
+    let with = |grace: &str| {
+        let hold = format!(
+            "  hold: {{command: 'read -r line; echo $line; while [ ! -e enough ]; do sleep 0.01; done; exec cat', \
+             mode: map, prefetch: 1, stop: {{grace: {grace}}}}}\n"
+        );
+        text(&hold, "  - queue: say -> hold -> store\n")
+    };
+    let without = text("", "");
+    let discarded = |live: Live| {
+        live.run.stop(mpflow::Stop::Terminate);
+        let (report, _, folder) = live.finish();
+        let edge = report.edges.iter().find(|edge| edge.edge == "say -> hold").unwrap().clone();
+        let lines =
+            std::fs::read_to_string(folder.path().join("out.txt")).unwrap_or_default().lines().count();
+        let removed = edge.discarded.iter().find(|part| part.reason == "edge removed");
+        (edge.records_in, removed.map_or(0, |part| part.records), lines)
+    };
+    let live = Live::start(&with("30s"));
+    live.wait_for_lines("out.txt", 1);
+    reload(&live, &without).unwrap();
+    live.write("enough", "");
+    live.wait_for_lines("out.txt", 100);
+    assert_eq!(discarded(live), (100, 0, 100), "whoever has the time takes all");
+
+    let live = Live::start(&with("100ms"));
+    live.wait_for_lines("out.txt", 1);
+    reload(&live, &without).unwrap();
+    live.wait_until("it is gone", |live| live.living("hold").is_empty());
+    assert_eq!(discarded(live), (100, 99, 1), "what is not taken in time is counted, with the reason");
 }
 
 fn results_in_order_stay_in_order_across_a_reload() {
@@ -256,7 +297,7 @@ fn has_fallen(event: &EventKind) -> bool {
 
 fn what_falls_over_in_each_first_second_of_its_restarts_takes_the_reload_back() {
     // All in all its restarts take longer than a second.
-    let bad = "command: 'exit 3', restart: {policy: on-failure, max: 3, backoff: {initial: 500ms, factor: 1, jitter: 0}}";
+    let bad = "command: 'sleep 0.2; exit 3', restart: {policy: on-failure, max: 3, backoff: {initial: 500ms, factor: 1, jitter: 0}}";
     let live = Live::start(&counting("command: [cat], pool: 2"));
     live.wait_for_lines("out.txt", 500);
     reload(&live, &counting(bad)).unwrap();
@@ -279,7 +320,7 @@ fn two_stages_that_fall_over_take_the_reload_back_once() {
     };
     let live = Live::start(&text("command: [cat], pool: 2"));
     live.wait_for_lines("out.txt", 500);
-    reload(&live, &text("command: 'exit 3', pool: 2")).unwrap();
+    reload(&live, &text("command: 'sleep 0.2; exit 3', pool: 2")).unwrap();
     live.wait_until("it is taken back", |live| live.seen().iter().any(is_taken_back));
     let stage = |live: &Live, name: &str| {
         let stages = live.run.snapshot().unwrap().stages;
@@ -337,7 +378,7 @@ fn a_stage_that_falls_in_its_old_form_too_rests() {
     let live = Live::start_with(&counting(SCRIPT), &[("work.sh", "exec sed -u 'p;d'\n")]);
     live.wait_for_lines("out.txt", 500);
     // Its text and its file are saved together, and only the text can be taken back.
-    live.write("work.sh", "exit 3\n");
+    live.write("work.sh", "read -r line; exit 3\n");
     reload(&live, &counting(&format!("{SCRIPT}, env: {{A: b}}"))).unwrap();
     live.wait_until("it falls", |live| live.seen().iter().any(has_fallen));
     live.write("work.sh", "exec sed -u 'p;d'\n");
@@ -374,7 +415,7 @@ fn a_stage_that_falls_after_a_restart_fails() {
     let one = "command: [sh, work.sh]";
     let live = Live::start_with(&counting(one), &[("work.sh", "exec cat\n")]);
     live.wait_for_lines("out.txt", 500);
-    live.write("work.sh", "exit 3\n");
+    live.write("work.sh", "sleep 0.2; exit 3\n");
     live.run.restart("work").unwrap();
     let (report, _, _) = live.finish();
     assert!(matches!(report.outcome, Outcome::Failed { .. }), "{report:#?}");

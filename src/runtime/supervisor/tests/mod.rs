@@ -251,7 +251,7 @@ fn in_a_million_random_steps_every_event_meets_every_state_and_a_slot_has_one_pr
             break;
         }
     }
-    assert!(reloads.iter().all(|&count| count > 100), "in effect, given up, fallen: {reloads:?}");
+    assert!(reloads.iter().all(|&count| count >= 10), "in effect, given up, fallen: {reloads:?}");
     let possible = pairs::possible();
     let missing: Vec<_> = possible.difference(&seen.pairs).collect();
     let impossible: Vec<_> = seen.pairs.difference(&possible).collect();
