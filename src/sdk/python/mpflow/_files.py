@@ -21,7 +21,8 @@ class Files:
 
     def tell_loaded(self):
         """Tells of the modules that are there already."""
-        self._tell([_file_of(module) for module in list(sys.modules.values())])
+        last, files = _remembered
+        self._tell(files + [_file_of(module) for module in _modules_after(last)])
 
     def tell_blamed(self, traceback):
         """Tells of the files in a traceback: those of modules that could not be imported are not there."""
@@ -58,6 +59,36 @@ class Files:
         self._told.update(new)
         for at in range(0, len(new), MOST):
             self._control.send_json(FILES, new[at : at + MOST])
+
+
+# What a fork server has loaded, for those that are forked from it: its last module, and the files of all.
+_remembered = None, []
+
+
+def remember(folder):
+    """Finds out what `tell_loaded` tells for workers that are forked from this process.
+
+    To look at a module is to write to its memory, by the count of who uses it, and a page that is written to is the
+    worker's own from then on. To look at all of NumPy would cost each a megabyte.
+    """
+    global _remembered
+    prefix = os.path.join(folder, "")
+    files = [_file_of(module) for module in list(sys.modules.values())]
+    _remembered = next(reversed(sys.modules)), [file for file in files if file and file.startswith(prefix)]
+
+
+def _modules_after(last):
+    """The modules that have been imported since `last` was, or all of them if that is there no more."""
+    modules = []
+    try:
+        for name in reversed(sys.modules):
+            if name == last:
+                break
+            modules.append(sys.modules[name])
+    except (KeyError, RuntimeError):
+        # Another thread imports something.
+        return list(sys.modules.values())
+    return modules
 
 
 def _file_of(module):

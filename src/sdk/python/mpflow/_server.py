@@ -119,9 +119,10 @@ class _Server:
         import gc
         import resource  # noqa: F401
 
-        from . import _formats, _map, _pickles, _process, _segments, _stream  # noqa: F401
+        from . import _files, _formats, _map, _pickles, _process, _segments, _stream  # noqa: F401
 
         _segments.can_be_received()
+        _files.remember(self._task["folder"])
 
         gc.collect()
         gc.freeze()
