@@ -9,7 +9,7 @@ use std::io::Write;
 
 use rstest::rstest;
 use serde_json::json;
-use support::{Scenario, Signal, children, is_alive, path_with_python};
+use support::{Running, Scenario, Signal, children, is_alive, path_with_python};
 
 /// A pipeline of one Python stage `work`, with its further keys, beside a module `tasks`.
 fn work(method: &str, keys: &str, edges: &str, tasks: &str) -> Scenario {
@@ -236,6 +236,94 @@ def work(*_): return 1";
     }
 }
 
+/// The processes of this run that wait to be workers.
+fn ahead(run: &Running) -> Vec<i32> {
+    let name = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    children(run.launcher_pid()).into_iter().filter(|&pid| name(pid) == "mpflow-ahead\n").collect()
+}
+
+fn kill(pid: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+#[rstest]
+fn a_process_waits_ahead_and_is_the_next_worker(#[values("fork", "forkserver")] method: &str) {
+    let tasks = "
+import os
+def work(line):
+    return os.getpid()";
+    let mut run = work(method, ", max_records_per_worker: 1", THROUGH, tasks).open_stdin().start();
+    let mut stdin = run.stdin.take().unwrap();
+    writeln!(stdin, "1").unwrap();
+    run.wait_for_lines(1);
+    // The second worker is there already, and the third waits.
+    let waits = run.wait_until("one that waits ahead", || ahead(&run).pop());
+    writeln!(stdin, "2\n3").unwrap();
+    drop(stdin);
+    let run = run.finish().succeeded();
+    assert!(run.text().lines().any(|line| line == waits.to_string()), "{waits} is in {}", run.text());
+}
+
+#[rstest]
+fn that_the_one_that_waits_ahead_is_killed_is_no_failure(#[values("fork", "forkserver")] method: &str) {
+    let tasks = "
+import os
+def work(line):
+    return os.getpid()";
+    let mut run = work(method, ", max_records_per_worker: 1", THROUGH, tasks).open_stdin().start();
+    let mut stdin = run.stdin.take().unwrap();
+    for number in 1..=5 {
+        writeln!(stdin, "{number}").unwrap();
+        run.wait_for_lines(number);
+        let waits = run.wait_until("one that waits ahead", || ahead(&run).pop());
+        kill(waits);
+        run.wait_until("its end", || (!is_alive(waits)).then_some(()));
+    }
+    drop(stdin);
+    let run = run.finish().succeeded();
+    assert_eq!(run.text().lines().count(), 5);
+    assert!(!run.told().contains("could not make"), "{}", run.told());
+}
+
+#[rstest]
+fn the_one_that_waits_ahead_ends_with_its_server(#[values("fork", "forkserver")] method: &str) {
+    let tasks = "def work(line): return line";
+    let mut run = work(method, "", THROUGH, tasks).open_stdin().start();
+    let mut stdin = run.stdin.take().unwrap();
+    writeln!(stdin, "1").unwrap();
+    run.wait_for_lines(1);
+    let waits = run.wait_until("one that waits ahead", || ahead(&run).pop());
+    kill(server_of(&run));
+    run.wait_until("the end of the one that waits", || (!is_alive(waits)).then_some(()));
+    writeln!(stdin, "2").unwrap();
+    drop(stdin);
+    run.finish().succeeded().wrote("1\n2\n");
+}
+
+#[rstest]
+fn a_wide_pool_comes_up_at_once_and_each_worker_draws_its_own_numbers(
+    #[values("fork", "forkserver")] method: &str,
+) {
+    let tasks = "
+import random
+def work(): yield random.random()";
+    let run = work(method, ", pool: 20, preload: [random]", "", tasks).run().succeeded();
+    let drawn: std::collections::HashSet<&str> = run.text().lines().collect();
+    assert_eq!(drawn.len(), 20);
+}
+
+/// The fork server of this run.
+fn server_of(run: &Running) -> i32 {
+    run.wait_until("the server", || {
+        children(run.launcher_pid()).into_iter().find(|&pid| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            // What is forked from it has its command line, and a name of its own.
+            String::from_utf8_lossy(&line).contains("--server") && name.starts_with("python")
+        })
+    })
+}
+
 #[rstest]
 fn a_server_that_is_killed_is_replaced(#[values("fork", "forkserver")] method: &str) {
     let tasks = "
@@ -246,13 +334,8 @@ def work(line):
     let mut stdin = run.stdin.take().unwrap();
     writeln!(stdin, "1").unwrap();
     run.wait_for_lines(1);
-    let server = run.wait_until("the server", || {
-        children(run.launcher_pid()).into_iter().find(|&pid| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains("--server")
-        })
-    });
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(server), Signal::SIGKILL).unwrap();
+    let server = server_of(&run);
+    kill(server);
     run.wait_until("the end of the server", || (!is_alive(server)).then_some(()));
     for number in 2..=4 {
         writeln!(stdin, "{number}").unwrap();

@@ -23,7 +23,7 @@ SDK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "src"
 SDK = os.path.normpath(SDK)
 PATIENCE = 30.0
 
-READY, BROKEN, LOG, ERROR, SEGMENT, FREE, DROP = 1, 2, 3, 4, 5, 6, 7
+READY, BROKEN, LOG, ERROR, SEGMENT, FREE, DROP, FILES = 1, 2, 3, 4, 5, 6, 7, 8
 GO, RECYCLE, FORGET = 65, 67, 68
 DONE, PART, FAILED, ABOUT = 1, 2, 3, 4
 
@@ -495,6 +495,15 @@ class Adopted:
         self.send_signal(signal.SIGKILL)
 
 
+def _read(path):
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except ProcessLookupError:
+        # Ended, and not reaped: it has no environment any more.
+        return ""
+
+
 class ForkServer:
     """The SDK's fork server, with this process in the launcher's place."""
 
@@ -510,7 +519,7 @@ class ForkServer:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         task = os.memfd_create("task")
         os.write(task, json.dumps({"folder": self.folder, "target": target, "preload": list(preload)}).encode())
-        environment = dict(os.environ, MPFLOW_SERVER=str(theirs.fileno()), MPFLOW_TASK=str(task))
+        environment = dict(os.environ, MPFLOW_SERVER=str(theirs.fileno()), MPFLOW_TASK=str(task), FOLDER=self.folder)
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [python, os.path.join(SDK, "__main__.py"), "--server"],
@@ -529,6 +538,8 @@ class ForkServer:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        for pid in self.ahead():
+            Adopted(pid).wait()
         if kind is not None:
             self.log.seek(0)
             sys.stderr.write(f"what the server printed:\n{self.log.read().decode()}\n")
@@ -545,6 +556,11 @@ class ForkServer:
 
     def ask(self, worker, **changes):
         """Has it make a worker, and returns what it says."""
+        self.request(worker, **changes)
+        return self.hear()
+
+    def request(self, worker, **changes):
+        """Asks for a worker, by the number `last`, and does not wait for the answer."""
         self.last += 1
         numbers = [*worker.theirs, worker.log.fileno(), worker.log.fileno()]
         document = {
@@ -563,12 +579,27 @@ class ForkServer:
         rights = struct.pack(f"<{len(numbers)}i", *numbers)
         self.socket.sendmsg([struct.pack("<Q", self.last)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         os.close(file)
-        return self.hear()
+
+    def ahead(self):
+        """The processes that wait to be workers: children of ours, since they are orphans.
+
+        Those of other servers are not among them, of which one may have been killed as it made one.
+        """
+        children = _read(f"/proc/self/task/{os.getpid()}/children").split()
+        return [
+            int(pid)
+            for pid in children
+            if _read(f"/proc/{pid}/comm") == "mpflow-ahead\n" and self.folder in _read(f"/proc/{pid}/environ")
+        ]
 
     def start(self, worker, **changes):
         told = self.ask(worker, **changes)
         assert "forked" in told, told
         assert told["forked"]["id"] == self.last
+        return self.adopt(worker, told)
+
+    def adopt(self, worker, told):
+        """The process that was made, from what was told of it, is this worker's."""
         worker.process = Adopted(told["forked"]["pid"])
         worker.let_go()
         return worker

@@ -1,12 +1,34 @@
 """The fork server: workers that are forked are as independent as any other."""
 
+import json
 import os
 import signal
+import time
 import unittest
 
-from engine import Ended, ForkServer, Worker
+from engine import FILES, PATIENCE, Adopted, Ended, ForkServer, Worker
 
 TASKS = {"tasks.py": "import os\nprint('imported')\nimported = os.getpid()\ndef f(x): return (x, os.getpid(), imported)"}
+
+
+def until(look):
+    """Waits until `look` finds something, and returns that."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.002)
+    return found
+
+
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as children:
+        return [int(child) for child in children.read().split()]
+
+
+def has_taken_the_request(server):
+    """The server has a file in memory only between a request and its answer."""
+    folder = f"/proc/{server.process.pid}/fd"
+    return any("memfd:request" in os.readlink(f"{folder}/{number}") for number in os.listdir(folder))
 
 
 def worker_of(server, code="", **options):
@@ -36,6 +58,18 @@ class Forking(unittest.TestCase):
             with worker_of(server, code) as worker:
                 server.start(worker).go().lease([1])
                 self.assertEqual(worker.answered(1), [(server.process.pid, worker.process.pid)])
+
+    def test_a_worker_tells_the_files_that_its_server_has_loaded_and_those_that_it_loads_itself(self):
+        def told(server, *code):
+            server.hear()
+            with worker_of(server, *code) as worker:
+                server.start(worker)
+                return sorted(os.path.basename(file) for file in json.loads(worker.next_of(FILES)[1]))
+
+        with ForkServer({"tasks.py": "import beside\ndef f(x): return x", "beside.py": ""}, target="tasks:f") as server:
+            self.assertEqual(told(server), ["beside.py", "tasks.py"])
+        with ForkServer({"heavy.py": "", "beside.py": ""}, preload=["heavy"]) as server:
+            self.assertEqual(told(server, "import beside\ndef f(x): return x"), ["beside.py", "heavy.py", "tasks.py"])
 
     def test_a_worker_is_nobodys_child_but_the_reapers_and_leads_a_session(self):
         code = "import os\ndef f(x): return (os.getppid(), os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid())"
@@ -237,9 +271,101 @@ class Serving(unittest.TestCase):
                     server.start(worker)
                     worker.process.kill()
                     self.assertEqual(worker.wait(), -9)
-            self.assertEqual(len(os.listdir(folder)), before)
-            with open(f"/proc/{server.process.pid}/task/{server.process.pid}/children") as children:
-                self.assertEqual(children.read(), "")
+            (ahead,) = until(server.ahead)
+            # Its end of the one that waits ahead.
+            until(lambda: len(os.listdir(folder)) == before + 1 and not children_of(server.process.pid))
+            server.process.kill()
+            self.assertEqual(Adopted(ahead).wait(), 0)
+
+
+class Ahead(unittest.TestCase):
+    """A process waits for the next request, so that no fork is waited for."""
+
+    def ready(self, server):
+        """The process that waits ahead, once one worker has been made."""
+        server.hear()
+        with worker_of(server, "def f(x): return x") as worker:
+            server.start(worker).go().close()
+            self.assertEqual(worker.wait(), 0)
+        (ahead,) = until(server.ahead)
+        return ahead
+
+    def test_the_next_worker_is_the_process_that_waits(self):
+        with ForkServer({}) as server:
+            ahead = self.ready(server)
+            with worker_of(server) as worker:
+                server.start(worker).go()
+                self.assertEqual(worker.process.pid, ahead)
+                with open(f"/proc/{ahead}/comm") as comm:
+                    self.assertEqual(comm.read(), "f/2\n")
+
+    def test_it_has_nothing_of_a_workers_and_nothing_of_the_servers(self):
+        with ForkServer({}) as server:
+            ahead = self.ready(server)
+            folder = f"/proc/{ahead}/fd"
+            kinds = sorted(os.readlink(f"{folder}/{number}").split(":")[0] for number in os.listdir(folder))
+            # Its end of the pair, and places that are kept.
+            self.assertEqual([kind for kind in kinds if kind == "socket"], ["socket"], kinds)
+            self.assertEqual([kind for kind in kinds if kind in ("pipe", "/memfd")], [], kinds)
+            self.assertEqual(os.getsid(ahead), ahead)
+
+    def test_it_ends_with_its_server(self):
+        with ForkServer({}) as server:
+            ahead = self.ready(server)
+            server.process.kill()
+            self.assertEqual(Adopted(ahead).wait(), 0)
+
+    def test_it_ends_with_the_engine(self):
+        with ForkServer({}) as server:
+            ahead = self.ready(server)
+            server.socket.close()
+            self.assertEqual(server.process.wait(30), 0)
+            self.assertEqual(Adopted(ahead).wait(), 0)
+
+    def test_that_it_is_killed_is_no_failure(self):
+        with ForkServer({}) as server:
+            for _ in range(3):
+                (ahead,) = until(server.ahead) if server.last else [self.ready(server)]
+                os.kill(ahead, signal.SIGKILL)
+                self.assertEqual(Adopted(ahead).wait(), -signal.SIGKILL)
+                with worker_of(server) as worker:
+                    server.start(worker).go().lease([1])
+                    self.assertEqual(worker.answered(1), [1])
+
+    def test_one_that_is_killed_with_its_request_is_no_failure(self):
+        with ForkServer({}) as server:
+            ahead = self.ready(server)
+            # Stopped, so that the request has reached it when it is killed.
+            os.kill(ahead, signal.SIGSTOP)
+            with worker_of(server) as worker:
+                server.request(worker)
+                until(lambda: has_taken_the_request(server))
+                os.kill(ahead, signal.SIGKILL)
+                server.adopt(worker, server.hear()).go().lease([1])
+                self.assertEqual(worker.answered(1), [1])
+                Adopted(ahead).wait()
+
+    def test_twenty_that_are_asked_for_at_once_are_made(self):
+        code = "import os, random\ndef f(x): return (os.getpid(), random.random())"
+        with ForkServer({}, preload=["random"]) as server:
+            server.hear()
+            workers = [worker_of(server, code if number == 0 else "") for number in range(20)]
+            for worker in workers:
+                server.request(worker)
+            told = [server.hear() for _ in workers]
+            told = {document["forked"]["id"]: document for document in told}
+            self.assertEqual(sorted(told), list(range(1, 21)))
+            answers = []
+            for number, worker in enumerate(workers, 1):
+                with worker:
+                    server.adopt(worker, told[number]).go().lease([1])
+                    ((pid, drawn),) = worker.answered(1)
+                    self.assertEqual(pid, worker.process.pid)
+                    answers.append(drawn)
+                    worker.close()
+                    self.assertEqual(worker.wait(), 0)
+            self.assertEqual(len(set(answers)), 20)
+            self.assertEqual(len(until(server.ahead)), 1)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 //! Fork servers: processes of one thread that have imported what Python workers need, and are forked for each.
 //!
-//! A server is started by the launcher like any process, and forked twice on request, so that the worker that comes of
-//! it is an orphan, which the launcher adopts: it reaps it, signals it and ends it like every other. What the server
-//! and the engine say to each other is described in `src/sdk/python/mpflow/_server.py`.
+//! A server is started by the launcher like any process, and forked twice for each worker, so that what comes of it is
+//! an orphan, which the launcher adopts: it reaps it, signals it and ends it like every other. One such process waits
+//! ahead, so that a single worker is not waited for but for being told what it is. What the server and the engine say
+//! to each other is described in `src/sdk/python/mpflow/_server.py`.
 //!
 //! A server that dies takes nothing with it but the requests that it had not answered: they fail as those of a
 //! machine that is short of something do, and the next start makes a new server.

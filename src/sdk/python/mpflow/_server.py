@@ -32,6 +32,14 @@ them are `/dev/null`. `limits` are of `setrlimit`, soft and hard alike. Only the
 
 A worker has no descriptor of the server's or of another worker's. What the imported modules have opened stays open:
 they would use those numbers for what lies there later. They were kept from the numbers that workers use.
+
+How a worker comes to be: a process that is forked twice, so that the one in between ends and the reaper has it, leads
+its session, resets signals, draws its random seeds, and waits at the end of a socket pair for a request, which the
+server hands on to it as it came. There is always one that waits ahead, called `mpflow-ahead` in lists of processes, so
+that a single worker is there without a fork; for requests that come together, one process in between makes all that
+are missing and the next one ahead. When the server dies, the socket ends and the one that waits ends with it. When one
+that waits is killed, the request goes to another. What modules have registered by `os.register_at_fork` runs in the one
+in between and in each that waits, whether or not there will be a request for it.
 """
 
 import os
@@ -42,13 +50,21 @@ from . import _documents, _errors, _target
 # Descriptors of workers lie below this number, those that imported modules open above it.
 _RESERVED = 64
 
+# Requests are answered together up to so many descriptors, of which this process may have 1024 only. They are some
+# twenty requests.
+_TOGETHER = 128
+
 
 def main(here):
-    """Serves until the engine is gone. Returns in each worker, ready to live a worker's life."""
+    """Serves until the engine is gone. Returns in each worker, ready to live a worker's life.
+
+    What it returns is to be kept: to free it would be to write to memory that is shared with the server so far.
+    """
     try:
         server = _Server(here)
         if server.prepare():
             server.serve()
+        return server
     except KeyboardInterrupt:
         os._exit(130)
 
@@ -64,6 +80,10 @@ class _Server:
         # Above what workers use, as everything but what keeps their places.
         self._socket = socket(fileno=_moved(descriptor))
         self._reserve()
+        # The server's ends of those that wait, and of those that have a request and have not answered it yet.
+        self._ahead, self._handed = [], []
+        # What is asked for and handed on to nobody.
+        self._requests = []
         import_path(here, self._task)
         replace_main([self._task.get("target") or "mpflow"])
         arrange_log()
@@ -131,76 +151,185 @@ class _Server:
 
     def serve(self):
         """Answers requests. Returns in a worker."""
-        from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC
-
         while True:
-            data, extra, _, _ = self._socket.recvmsg(64, CMSG_LEN(4 * 253), MSG_CMSG_CLOEXEC)
-            descriptors = []
-            for _, _, rights in extra:
-                descriptors += [int.from_bytes(rights[at : at + 4], "little") for at in range(0, len(rights) - 3, 4)]
-            if not data:
-                sys.exit(0)
-            number = int.from_bytes(data, "little")
+            self._requests = self._take()
+            if self._answer():
+                return
             try:
-                if self._fork(number, descriptors):
+                # Each that asks for one alone is not to wait for a fork.
+                if not self._ahead and self._make(1):
                     return
-            except OSError as error:
-                self._say({"failed": {"id": number, "error": _errors.message(error)}})
-            for descriptor in descriptors:
-                os.close(descriptor)
+            except OSError:
+                # Whoever asks next is told.
+                pass
 
-    def _fork(self, number, descriptors):
-        """Makes a worker. True in that."""
-        request = _read_request(descriptors[0])
+    def _take(self):
+        """The requests that have come, at least one. Ends the server when the engine is gone."""
+        from _socket import MSG_DONTWAIT
+
+        requests, flags, held = [], 0, 0
+        while held < _TOGETHER:
+            try:
+                request = _receive(self._socket, flags)
+            except BlockingIOError:
+                break
+            if request is None:
+                sys.exit(0)
+            requests.append(request)
+            held += len(request.descriptors)
+            flags = MSG_DONTWAIT
+        return requests
+
+    def _answer(self):
+        """Has processes that wait become what is asked for. True in one that has."""
+        problem = "the process that was to become it was killed"
+        # Twice: that one was killed as it waited, or before it was a worker, is nobody's concern.
+        for _ in range(2):
+            self._hand_on()
+            if self._requests:
+                try:
+                    if self._make(len(self._requests) + 1):
+                        return True
+                except OSError as error:
+                    problem = f"cannot make a process: {error.strerror}"
+                self._hand_on()
+            self._hear()
+        for request in self._requests:
+            self._say({"failed": {"id": request.number, "error": problem}})
+            request.close()
+        return False
+
+    def _hand_on(self):
+        """Gives requests to processes that wait, as far as there are any."""
+        while self._requests and self._ahead:
+            end = self._ahead.pop()
+            try:
+                self._requests[0].send(end)
+            except OSError:
+                # It was killed.
+                end.close()
+            else:
+                self._handed.append((self._requests.pop(0), end))
+
+    def _hear(self):
+        """Tells the engine what became of those that have a request, which is kept where its process has died of it."""
+        handed, self._handed = self._handed, []
+        for request, end in handed:
+            try:
+                told = end.recv(1 << 16)
+            except ConnectionResetError:
+                told = b""
+            end.close()
+            if not told:
+                self._requests.append(request)
+                continue
+            request.close()
+            pid, problem = int.from_bytes(told[:8], "little"), told[8:].decode("utf-8", "replace")
+            if problem:
+                self._say({"failed": {"id": request.number, "error": problem}})
+            else:
+                self._say({"forked": {"id": request.number, "pid": pid}})
+
+    def _make(self, count):
+        """Makes so many processes that wait. True in one that has become a worker.
+
+        Raises OSError where not all of them could be made.
+        """
+        from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
+
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        # The worker's pid, and then, if anything goes wrong, what did; its end says that the worker is set up.
-        reading, writing = os.pipe()
+        pairs = []
         try:
+            for _ in range(count):
+                pairs.append(socketpair(AF_UNIX, SOCK_SEQPACKET))
             between = os.fork()
         except OSError:
-            os.close(reading)
-            os.close(writing)
+            _close(end for pair in pairs for end in pair)
             raise
-        if between:
-            os.close(writing)
-            told = _read_all(reading)
-            os.close(reading)
-            _reap(between)
-            self._answer(number, told)
-            return False
-        os.close(reading)
-        writing = _moved(writing)
-        try:
-            worker = os.fork()
-        except OSError as error:
-            os.write(writing, bytes(8) + f"cannot make a process: {error.strerror}".encode())
-            os._exit(1)
-        if worker:
-            # Nothing of the interpreter's ends here: it is the server's.
-            os.write(writing, worker.to_bytes(8, "little"))
-            os._exit(0)
-        try:
-            os.close(descriptors[0])
-            _become(request, descriptors[1:], [self._socket.fileno(), writing])
-        except BaseException as error:
-            os.write(writing, _errors.message(error).encode("utf-8", "replace"))
-            os._exit(1)
-        self._socket.close()
-        os.close(writing)
-        return True
+        if not between:
+            return self._make_in_between(pairs)
+        _close(theirs for _, theirs in pairs)
+        # Of those that were not made, the ends are closed, which is seen when they are given something.
+        self._ahead += [ours for ours, _ in pairs]
+        problem = _reap(between)
+        if problem:
+            raise OSError(problem, os.strerror(problem))
+        return False
 
-    def _answer(self, number, told):
-        pid = int.from_bytes(told[:8], "little")
-        problem = told[8:].decode("utf-8", "replace")
-        if pid and not problem:
-            self._say({"forked": {"id": number, "pid": pid}})
-        else:
-            self._say({"failed": {"id": number, "error": problem or "the process that was to become it was killed"}})
+    def _make_in_between(self, pairs):
+        """Lives in the process that ends so that those that it makes are the reaper's. True in one of these."""
+        try:
+            _close([self._socket, *self._ahead, *(end for _, end in self._handed), *(ours for ours, _ in pairs)])
+            _close(self._requests)
+            _close(request for request, _ in self._handed)
+            for at, (_, theirs) in enumerate(pairs):
+                if not os.fork():
+                    _close(others for _, others in pairs[at + 1 :])
+                    _wait_ahead(theirs)
+                    return True
+                theirs.close()
+        except OSError as error:
+            os._exit(error.errno & 0xFF)
+        except BaseException:
+            os._exit(1)
+        # Nothing of the interpreter's ends here: it is the server's.
+        os._exit(0)
+
+
+class _Request:
+    """What the engine asks for: a worker, by a number, with descriptors."""
+
+    def __init__(self, number, descriptors):
+        self.number, self.descriptors = number, descriptors
+
+    def send(self, socket):
+        from _socket import SCM_RIGHTS, SOL_SOCKET
+
+        rights = b"".join([descriptor.to_bytes(4, "little") for descriptor in self.descriptors])
+        socket.sendmsg([self.number.to_bytes(8, "little")], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+
+    def close(self):
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def _receive(socket, flags=0):
+    """The next request; None when there is nobody any more who could ask.
+
+    It has no descriptors where this process may not have all of them.
+    """
+    from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, MSG_CTRUNC
+
+    try:
+        data, extra, seen, _ = socket.recvmsg(64, CMSG_LEN(4 * 253), flags | MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None
+    if not data:
+        return None
+    descriptors = []
+    for _, _, rights in extra:
+        descriptors += [int.from_bytes(rights[at : at + 4], "little") for at in range(0, len(rights) - 3, 4)]
+    request = _Request(int.from_bytes(data, "little"), descriptors)
+    if seen & MSG_CTRUNC:
+        request.close()
+        request.descriptors = []
+    return request
+
+
+def _close(ends):
+    for end in ends:
+        end.close()
 
 
 def _read_request(descriptor):
-    data = _read_all(descriptor)
+    """Leaves the descriptor's offset where it is: another process may have to read the same."""
+    data = b""
+    while True:
+        part = os.pread(descriptor, 1 << 16, len(data))
+        if not part:
+            break
+        data += part
     head, cwd, *environment = data.split(b"\0")
     document = _documents.parse(head.decode())
     document["cwd"] = cwd
@@ -208,25 +337,40 @@ def _read_request(descriptor):
     return document
 
 
-def _read_all(descriptor):
-    parts = []
-    while True:
-        part = os.read(descriptor, 1 << 20)
-        if not part:
-            return b"".join(parts)
-        parts.append(part)
-
-
 # In the new process.
 
 
-def _become(request, descriptors, keep):
-    """Makes a worker of this process: what the launcher does between fork and exec for others.
+def _wait_ahead(server):
+    """Waits for a request, and becomes the worker that it asks for. Ends this process where none comes or it cannot.
 
-    It may still be the child of the one in between. Whoever adopts it is told of it when that has been reaped.
+    Whatever does not depend on the request is done before it comes.
     """
-    os.setsid()
-    _reset_signals()
+    try:
+        os.setsid()
+        _reset_signals()
+        _be_random()
+        _call_this(b"mpflow-ahead")
+        asked = _receive(server)
+        if asked is None:
+            os._exit(0)
+        if not asked.descriptors:
+            from errno import EMFILE
+
+            raise OSError(EMFILE, os.strerror(EMFILE))
+        request = _read_request(asked.descriptors[0])
+        os.close(asked.descriptors[0])
+        _become(request, asked.descriptors[1:], [server.fileno()])
+        server.send(os.getpid().to_bytes(8, "little"))
+        server.close()
+    except BaseException as error:
+        try:
+            server.send(bytes(8) + _errors.message(error).encode("utf-8", "replace"))
+        finally:
+            os._exit(1)
+
+
+def _become(request, descriptors, keep):
+    """Makes a worker of this process: what the launcher does between fork and exec for others."""
     _place(descriptors, request["descriptors"], keep)
     environment = os.environb
     wanted = dict([entry.split(b"=", 1) for entry in request["environment"] if b"=" in entry])
@@ -244,11 +388,15 @@ def _become(request, descriptors, keep):
         import resource
 
         resource.setrlimit(kind, (value, value))
-    _be_random()
     sys.argv = ["", *request["argv"][-1:]]
+    _call_this(os.environb.get(b"MPFLOW_WORKER", b"mpflow"))
+
+
+def _call_this(name):
+    """What this process is called in lists of processes."""
     try:
         comm = os.open("/proc/self/comm", os.O_WRONLY)
-        os.write(comm, os.environb.get(b"MPFLOW_WORKER", b"mpflow")[:15])
+        os.write(comm, name[:15])
         os.close(comm)
     except OSError:
         pass
@@ -283,7 +431,8 @@ def _place(came, numbers, keep):
             os.dup2(null, number)
     first = 3
     for number in sorted({_RESERVED, *[number for number in [*numbers, *keep] if 3 <= number < _RESERVED]}):
-        os.closerange(first, number)
+        if first < number:
+            os.closerange(first, number)
         first = number + 1
     if null >= _RESERVED:
         os.close(null)
@@ -326,8 +475,9 @@ def _try_fork():
 
 
 def _reap(pid):
+    """Waits for the end of a child: its exit code, 0 where a signal has ended it."""
     try:
-        os.waitpid(pid, 0)
+        return os.waitpid(pid, 0)[1] >> 8
     except ChildProcessError:
         # An imported module has set SIGCHLD to be ignored.
-        pass
+        return 0

@@ -17,7 +17,7 @@ def main(here):
     if sys.argv[1:2] == ["--server"]:
         from . import _server
 
-        _server.main(here)
+        kept = _server.main(here)  # noqa: F841
     work(here)
 
 
