@@ -8,6 +8,8 @@
 //! cargo bench                     all rows
 //! cargo bench -- --quick map      smaller inputs, only the rows whose names hold `map`
 //! cargo bench -- --json           one JSON document instead of the table
+//! cargo bench -- growth           how the engine's own cost grows with the work, instead of the rows
+//! cargo bench -- --help           all of them
 //! ```
 //!
 //! | file | part |
@@ -18,6 +20,7 @@
 //! | `engine` | runs of `mpflow`, and whether they did what they should |
 //! | `python`, `python/` | which Python, and the scripts of the peers |
 //! | `processes` | memory of other processes, and their end |
+//! | `growth/` | curves over the amount of work, and their pictures |
 //! | `rows/` | one file for each kind of row: its peers and its targets |
 //! | `machine`, `table` | where it ran, and what came of it |
 
@@ -25,6 +28,7 @@
 
 mod contest;
 mod engine;
+mod growth;
 mod input;
 mod machine;
 mod options;
@@ -70,6 +74,19 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let growth_names = growth::names();
+    let names: Vec<&str> = rows::all().iter().map(|row| row.name).collect();
+    if options.help {
+        print!("{}", options::help(&names, &growth_names));
+        return ExitCode::SUCCESS;
+    }
+    if let Err(message) = options.check_filters(if options.growth { &growth_names } else { &names }) {
+        eprintln!("{message}");
+        return ExitCode::from(2);
+    }
+    if options.growth {
+        return ExitCode::from(u8::from(!growth::run(&options)));
+    }
     if let Err(error) = found {
         eprintln!("# cannot look for peers in {PEERS}: {error}");
     } else if !Path::new(PEERS).is_dir() {
