@@ -58,8 +58,8 @@
 //! | know beforehand what it promises and needs | [`Pipeline::explain`], [`Engine::check`] |
 //! | show any of this to people, as the command does | [`observe`] |
 //!
-//! `examples/` has programs to start from: `squares` (values in and out), `functions` (functions of the program), `build`
-//! (a pipeline in code), `watch` (events, statistics, steering), `filter` (pipes to other processes) and `reload`.
+//! `examples/` has programs to start from: `squares` (values in and out), `functions` (functions of the program),
+//! `primitives` (processes, a queue and a pool without a pipeline), `build` (a pipeline in code), `watch` (events, statistics, steering), `filter` (pipes to other processes) and `reload`.
 //!
 //! # Values
 //!

@@ -168,6 +168,10 @@ impl Pipeline {
     }
 
     /// What each of its paths promises, and what it needs of this machine.
+    ///
+    /// The memory is that of the engine where the standard streams are descriptors, which is at least what it has where a
+    /// program sends values ([`Stdio::Values`](crate::Stdio::Values)). An [`Output`](crate::Output) holds the block of
+    /// records besides that the program takes values from: 1 MiB, or one and a half of the longest record.
     pub fn explain(&self, machine: &Machine) -> Explanation {
         crate::explain::explain(&self.plan, machine)
     }

@@ -13,6 +13,8 @@ mod filter;
 mod functions;
 #[path = "../support/own_main.rs"]
 mod own_main;
+#[path = "../../examples/primitives.rs"]
+mod primitives;
 #[path = "../../examples/reload.rs"]
 mod reload;
 #[path = "../../examples/squares.rs"]
@@ -29,10 +31,11 @@ use std::time::Duration;
 type Main = fn() -> Result<(), Box<dyn Error>>;
 
 /// All of them. A file that is not listed here is not run, and a test below says so.
-const EXAMPLES: [(&str, Main); 6] = [
+const EXAMPLES: [(&str, Main); 7] = [
     ("build", build::main),
     ("filter", filter::main),
     ("functions", functions::main),
+    ("primitives", primitives::main),
     ("reload", reload::main),
     ("squares", squares::main),
     ("watch", watch::main),
@@ -69,13 +72,24 @@ fn every_example_is_here() {
     assert_eq!(names, EXAMPLES.map(|(name, _)| name));
 }
 
-fn the_readme_shows_the_example_as_it_is() {
+fn the_readme_shows_the_examples_as_they_are() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let example = std::fs::read_to_string(folder.join("examples/squares.rs")).unwrap();
-    let code = &example[example.find("use std::error::Error;").unwrap()..];
-    let code = code.replace("pub(crate) fn main", "fn main");
     let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
-    assert!(readme.contains(&format!("```rust\n{code}```")), "the README's first program is not {code}");
+    for name in ["squares", "primitives"] {
+        let example = std::fs::read_to_string(folder.join(format!("examples/{name}.rs"))).unwrap();
+        let code = &example[example.find("use std::error::Error;").unwrap()..];
+        let code = code.replace("pub(crate) fn main", "fn main");
+        assert!(
+            readme.contains(&format!("```rust\n{code}```")),
+            "the README does not show `{name}` as {code}"
+        );
+    }
+}
+
+fn the_readme_shows_what_the_primitives_print() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let shown = format!("$ python3 primitives.py\n{}```", printed("primitives"));
+    assert!(readme.contains(&shown), "the README does not show {shown}");
 }
 
 fn squares_are_computed_in_order() {
@@ -136,7 +150,8 @@ fn main() -> ExitCode {
     }
     own_main::run(tests![
         every_example_is_here,
-        the_readme_shows_the_example_as_it_is,
+        the_readme_shows_the_examples_as_they_are,
+        the_readme_shows_what_the_primitives_print,
         squares_are_computed_in_order,
         an_order_that_cannot_be_billed_comes_out_as_failed,
         a_pipeline_in_code_is_drawn_written_and_run,

@@ -102,7 +102,7 @@ pub(crate) fn a_task_that_fails_says_why_and_harms_no_other() {
 }
 
 pub(crate) fn a_task_that_kills_its_workers_fails_alone() {
-    let pool = Pool::<u64, u64>::builder("die").width(2).start::<u64, u64>().unwrap();
+    let pool = Pool::<u64, u64>::builder("die").width(2).start().unwrap();
     // By itself, so that each worker that dies held nothing else.
     assert!(matches!(pool.apply(7), Err(TaskError::Killed(why)) if why.contains("SIGKILL")));
     let results: Vec<_> = pool.imap(0..100).collect();
@@ -125,7 +125,7 @@ fn workers() -> Vec<i32> {
 
 pub(crate) fn killing_workers_at_random_loses_and_doubles_no_task() {
     const TASKS: u64 = 100_000;
-    let pool = Pool::<u64, u64>::builder("square").width(3).start::<u64, u64>().unwrap();
+    let pool = Pool::<u64, u64>::builder("square").width(3).start().unwrap();
     let (is_over, mut killed) = (AtomicBool::new(false), 0);
     let mut results: Vec<u64> = Vec::new();
     std::thread::scope(|scope| {
@@ -158,14 +158,14 @@ pub(crate) fn killing_workers_at_random_loses_and_doubles_no_task() {
 }
 
 pub(crate) fn a_worker_of_a_pool_is_replaced_after_so_many_tasks() {
-    let pool = Pool::<u64, u32>::builder("pid").width(1).max_tasks_per_child(5).start::<u64, u32>().unwrap();
+    let pool = Pool::<u64, u32>::builder("pid").width(1).max_tasks_per_child(5).start().unwrap();
     let pids = pool.map(0..20).unwrap();
     let different: HashSet<u32> = pids.iter().copied().collect();
     assert_eq!(different.len(), 4, "{pids:?}");
 }
 
 pub(crate) fn a_long_task_holds_up_no_other_where_tasks_are_given_one_by_one() {
-    let pool = Pool::<String, ()>::builder("once_there").width(2).prefetch(1).start::<String, ()>().unwrap();
+    let pool = Pool::<String, ()>::builder("once_there").width(2).prefetch(1).start().unwrap();
     let small = |count: usize| std::iter::repeat_n(String::new(), count);
     // After so many small ones, blocks of them would go to each worker.
     pool.map(small(20_000)).unwrap();
@@ -179,7 +179,7 @@ pub(crate) fn a_long_task_holds_up_no_other_where_tasks_are_given_one_by_one() {
 }
 
 pub(crate) fn a_pool_that_is_terminated_fails_what_is_not_done() {
-    let mut pool = Pool::<u64, ()>::builder("for_ever").width(1).start::<u64, ()>().unwrap();
+    let mut pool = Pool::<u64, ()>::builder("for_ever").width(1).start().unwrap();
     let unfinished = pool.apply_async(1);
     assert_eq!(unfinished.get(Some(Duration::from_millis(20))), Err(TaskError::TimedOut));
     pool.terminate();

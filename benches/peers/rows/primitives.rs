@@ -76,7 +76,7 @@ pub(super) fn pool(context: &Context) -> Result<Contest, String> {
 
 /// The seconds of one task, once the workers are there.
 fn tasks(count: u64) -> Cost {
-    let pool = Pool::<u64, u64>::builder("square").width(2).start::<u64, u64>().map_err(text)?;
+    let pool = Pool::<u64, u64>::builder("square").width(2).start().map_err(text)?;
     pool.map(0..1000).map_err(text)?;
     let (mut came, mut sum) = (0_u64, 0_u64);
     let start = Instant::now();

@@ -1,5 +1,6 @@
 //! How a pool is started.
 
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -19,15 +20,16 @@ const FIRST_RESTART: Duration = Duration::from_millis(1);
 /// What a [`Pool`] is to be. See [`Pool::builder`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing is started before `start`"]
-pub struct PoolBuilder {
+pub struct PoolBuilder<In, Out> {
     function: String,
     width: Option<usize>,
     context: Context,
     prefetch: Option<usize>,
     max_tasks_per_child: Option<u64>,
+    pool: PhantomData<fn(In) -> Out>,
 }
 
-impl PoolBuilder {
+impl<In, Out> PoolBuilder<In, Out> {
     pub(super) fn new(function: &str) -> Self {
         Self {
             function: function.to_owned(),
@@ -35,6 +37,7 @@ impl PoolBuilder {
             context: Context::default(),
             prefetch: None,
             max_tasks_per_child: None,
+            pool: PhantomData,
         }
     }
 
@@ -69,7 +72,7 @@ impl PoolBuilder {
     /// # Errors
     ///
     /// [`Error::UnknownFunction`], [`Error::NotInitialised`], [`Error::Start`]: nothing runs.
-    pub fn start<In, Out>(self) -> Result<Pool<In, Out>, Error>
+    pub fn start(self) -> Result<Pool<In, Out>, Error>
     where
         In: Serialize,
         Out: DeserializeOwned + Send + 'static,

@@ -60,7 +60,7 @@ where
     }
 
     /// A pool that is told more about.
-    pub fn builder(function: &str) -> PoolBuilder {
+    pub fn builder(function: &str) -> PoolBuilder<In, Out> {
         PoolBuilder::new(function)
     }
 
