@@ -26,7 +26,7 @@ pub enum TaskError {
     /// The pool was terminated, or has failed, before the task was done.
     #[error("the pool has ended: {0}")]
     Ended(String),
-    /// There was no result in time; it may still come. From [`Unfinished::get`].
+    /// There was no result in time; it may still come. From [`Unfinished::get`](super::Unfinished::get).
     #[error("there is no result yet")]
     TimedOut,
     /// The argument cannot be sent. Nothing was done.
