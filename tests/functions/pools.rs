@@ -127,7 +127,7 @@ pub(crate) fn killing_workers_at_random_loses_and_doubles_no_task() {
     const TASKS: u64 = 100_000;
     let pool = Pool::<u64, u64>::builder("square").width(3).start().unwrap();
     let (is_over, mut killed) = (AtomicBool::new(false), 0);
-    let mut results: Vec<u64> = Vec::new();
+    let (mut results, mut errors) = (Vec::<u64>::new(), Vec::new());
     std::thread::scope(|scope| {
         let killer = scope.spawn(|| {
             let mut killed = 0;
@@ -147,14 +147,17 @@ pub(crate) fn killing_workers_at_random_loses_and_doubles_no_task() {
                 std::thread::sleep(Duration::from_millis(1));
             }
         })) {
-            results.extend(result);
+            match result {
+                Ok(square) => results.push(square),
+                Err(error) => errors.push(error),
+            }
         }
         is_over.store(true, Ordering::Relaxed);
         killed = killer.join().unwrap();
     });
     assert!(killed > 10, "only {killed} were killed");
     results.sort_unstable();
-    assert!(results == squares(TASKS), "{} results, {killed} killed", results.len());
+    assert!(results == squares(TASKS), "{} results, {killed} killed, {:?} …", results.len(), errors.first());
 }
 
 pub(crate) fn a_worker_of_a_pool_is_replaced_after_so_many_tasks() {
