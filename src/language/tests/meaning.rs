@@ -154,6 +154,13 @@ fn short_forms_mean_the_same_as_long_ones() {
 }
 
 #[test]
+fn a_merge_key_in_quotes_is_a_key_like_any_other() {
+    let stage = stage(r#"command: ls, env: {"<<": here, '>>': there}"#);
+    let names: Vec<&str> = stage.env.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["<<", ">>"]);
+}
+
+#[test]
 fn defaults_are_used_where_they_fit_and_a_stage_does_not_say() {
     let document = parse(
         "defaults: {pool: 3, prefetch: 2, mode: each, env: {A: x}, format: json, unpack: true}\n\

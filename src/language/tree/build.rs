@@ -127,7 +127,7 @@ impl<'a> Builder<'a> {
         let frame = self.open.pop().expect("the parser ends only what it has begun");
         let kind = match frame.content {
             Content::List(items) => Kind::List(items),
-            Content::Map(entries, _) => Kind::Map(merge::merge(entries, self.findings)),
+            Content::Map(entries, _) => Kind::Map(merge::merge(entries, self.text, self.findings)),
         };
         let end = frame.start + self.text.get(frame.start..span.end).unwrap_or("").trim_end().len();
         self.finish(Node { span: Span::new(frame.start, end), kind }, frame.anchor);

@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use super::{Entry, Kind, Node};
 use crate::language::diagnostic::{Finding, code};
 
+const MERGE: &str = "<<";
+
 /// The entries of one map: without duplicates, and with what `<<` brings in after them.
 ///
-/// Own keys win over merged ones, and earlier maps of a list over later ones.
-pub(super) fn merge(entries: Vec<Entry>, findings: &mut Vec<Finding>) -> Vec<Entry> {
+/// Own keys win over merged ones, and earlier maps of a list over later ones. `text`: the document. In quotes `<<` is a key
+/// like any other.
+pub(super) fn merge(entries: Vec<Entry>, text: &str, findings: &mut Vec<Finding>) -> Vec<Entry> {
     let mut own: Vec<Entry> = Vec::with_capacity(entries.len());
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut merged = Vec::new();
@@ -21,7 +24,8 @@ pub(super) fn merge(entries: Vec<Entry>, findings: &mut Vec<Finding>) -> Vec<Ent
         own.push(entry);
     }
     own.retain_mut(|entry| {
-        let is_merge = entry.key == "<<";
+        let is_merge = entry.key == MERGE
+            && text.get(entry.key_span.start..).is_some_and(|written| written.starts_with(MERGE));
         if is_merge {
             collect(&entry.value, &mut merged, findings);
         }
