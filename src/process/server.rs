@@ -297,9 +297,10 @@ impl Server {
         let mut reader = Reader { bytes: request };
         let (Some(id), Some(pid)) = (reader.u64(), reader.i32()) else { return };
         self.is_urgent = true;
-        let ended = self.strangers.iter().position(|stranger| stranger.pid == pid);
-        let ended = ended.and_then(|position| self.strangers.remove(position));
         let is_ours = parent_of(pid) == i32::try_from(std::process::id()).ok();
+        // One that had the same number before is not meant.
+        let ended = self.strangers.iter().position(|stranger| stranger.pid == pid && !is_ours);
+        let ended = ended.and_then(|position| self.strangers.remove(position));
         if ended.is_none() && !is_ours {
             let failure = StartFailure { step: Step::Adopt, errno: nix::libc::ESRCH };
             return Answer::StartFailed { id, failure }.write(&mut self.answers);
