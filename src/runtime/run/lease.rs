@@ -11,8 +11,8 @@ use super::held::{self, Held};
 use super::read::cut;
 use super::worker::{Exchange, Idleness};
 use crate::event::EventKind;
-use crate::ipc::{Block, Framing, records_header};
-use crate::model::{Exit, Mode, OnError};
+use crate::ipc::{Block, Framing, bodies, decode, records_header};
+use crate::model::{Exit, Format, Mode, OnError};
 use crate::runtime::broker::{Consumer, Failure, Lease, Results, Verdict};
 use crate::runtime::supervisor::{Asked, Input, Worker, describe_end};
 
@@ -442,6 +442,15 @@ impl RunLoop {
         }
     }
 
+    /// The only record of a lease, where no worker lived to say what it is, and it is not for Python alone to read.
+    fn decoded(&self, stage: usize, lease: &Lease) -> Option<Value> {
+        if lease.block.records != 1 || self.plan.stages[stage].inputs[0].format != Format::Msgpack {
+            return None;
+        }
+        let block = self.without_segments(lease.block.clone()).ok()?;
+        decode(Format::Msgpack, bodies(Format::Msgpack, &block.data).next()?).ok()
+    }
+
     /// One JSON document for each record of a lease whose attempts are used up.
     fn failed_documents(&self, worker: Worker, lease: &Lease, blame: &Blame) -> Block {
         let Worker { stage, rank, .. } = worker;
@@ -456,7 +465,9 @@ impl RunLoop {
             let read = |body| serde_json::from_slice::<Value>(body).ok().filter(|_| is_json);
             let value = match (described, framing) {
                 (Some(value), _) => value.clone(),
-                (None, Framing::Chunks) => blame.record.clone().unwrap_or_default(),
+                (None, Framing::Chunks) => {
+                    blame.record.clone().or_else(|| self.decoded(stage, lease)).unwrap_or_default()
+                }
                 (None, _) => read(body).unwrap_or_else(|| String::from_utf8_lossy(body).into()),
             };
             let mut document = json!({
