@@ -43,8 +43,9 @@ pub(super) enum CliError {
     Start(#[from] mpflow::StartError),
     #[error(transparent)]
     Shared(#[from] shared::Error),
-    #[error(transparent)]
-    Find(#[from] FindError),
+    /// `by`: what a run's name is written after, if it is no argument of its own.
+    #[error("{error}")]
+    Find { error: FindError, by: Option<&'static str> },
     #[error(transparent)]
     Control(#[from] ClientError),
     #[error("`{0}` is to be set to what?")]
@@ -77,7 +78,7 @@ impl CliError {
                 _ => End::Failed,
             },
             Self::Shared(_) => End::Failed,
-            Self::Find(_) => End::Wrong,
+            Self::Find { .. } => End::Wrong,
             Self::Control(ClientError::Refused(_)) => End::Wrong,
             Self::Control(_) => End::Failed,
             Self::TimedOut { .. } => End::TimedOut,
@@ -122,17 +123,17 @@ impl CliError {
             Self::TimedOut { name, .. } => {
                 Some(format!("see who holds it, or how many wait, with `mpflow shared list {name}`"))
             }
-            Self::Find(FindError::NoRun) => {
+            Self::Find { error: FindError::NoRun, .. } => {
                 Some("start one with `mpflow run`; only this user's on this machine are found".to_owned())
             }
-            Self::Find(FindError::Unknown { runs, .. } | FindError::Several { runs, .. }) => {
-                Some(named(runs))
+            Self::Find { error: FindError::Unknown { runs, .. } | FindError::Several { runs, .. }, by } => {
+                Some(named(runs, *by))
             }
             Self::Control(ClientError::Refused(refusal)) => refusal.data.help.clone(),
             Self::Control(ClientError::Silent) => {
                 Some("is it suspended? SIGCONT, or `fg` in its shell, continues it".to_owned())
             }
-            Self::Find(_)
+            Self::Find { .. }
             | Self::Control(_)
             | Self::Shared(_)
             | Self::Program { .. }
@@ -156,12 +157,13 @@ fn shown(timeout: &Option<Duration>) -> String {
     timeout.map_or_else(String::new, |time| humantime::format_duration(time).to_string())
 }
 
-/// How the runs that go on can be named.
-fn named(runs: &[RunInfo]) -> String {
+/// How the runs that go on can be named, after which option.
+fn named(runs: &[RunInfo], by: Option<&str>) -> String {
     if runs.is_empty() {
         return "no run goes on".to_owned();
     }
     let names = runs.iter().zip(observe::short_ids(runs));
     let lines = names.map(|(info, id)| format!("\n   {id}  {}", info.pipeline)).collect::<String>();
-    format!("name one by its id or its pipeline:{lines}")
+    let by = by.map_or_else(String::new, |option| format!("with `{option}` "));
+    format!("name one {by}by its id or its pipeline:{lines}")
 }

@@ -46,6 +46,8 @@ fn several_runs_of_one_name_are_listed_for_a_choice() {
     assert_eq!(output.status.code(), Some(2));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains(&format!("2 runs go on that are called `{name}`")), "{message}");
+    let option = mpflow(&runs[0], &["logs", "--run", &name]);
+    assert!(String::from_utf8(option.stderr).unwrap().contains("name one with `--run` by its id"));
     // Each by as much of its id as is its own alone.
     for own in &ids {
         let shown =

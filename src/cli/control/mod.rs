@@ -25,7 +25,7 @@ pub(super) struct RunOption {
 
 impl RunOption {
     fn find(&self) -> Result<(Client, RunInfo), CliError> {
-        Ok(control::find(self.run.as_deref())?)
+        control::find(self.run.as_deref()).map_err(|error| CliError::Find { error, by: Some("--run") })
     }
 }
 
@@ -39,6 +39,6 @@ pub(super) struct RunArgument {
 
 impl RunArgument {
     fn find(&self) -> Result<(Client, RunInfo), CliError> {
-        Ok(control::find(self.run.as_deref())?)
+        control::find(self.run.as_deref()).map_err(|error| CliError::Find { error, by: None })
     }
 }
