@@ -220,14 +220,21 @@ fn a_launcher_that_may_open_too_few_starts_no_worker_with_a_part_of_its_descript
     spoiled_and_mended("cannot pass the descriptors: Too many open files", spoil, mend);
 }
 
+/// All but the first records wait until a file is there.
+const GATED: &str = "read -r n; until [ $n -le 20 ] || [ -e go ]; do sleep 0.02; done; echo $n";
+
 #[test]
 fn an_each_stage_loses_no_record_to_a_shortage_of_descriptors() {
-    let pipeline = "
-        stages: {work: {mode: each, pool: 4, command: 'cat; sleep 0.01'}}
-        edges: [{queue: stdin -> work -> stdout}]";
-    let run = Scenario::new(pipeline).stdin(numbers(300)).start();
+    let pipeline = format!(
+        "
+        stages: {{work: {{mode: each, pool: 4, command: '{GATED}'}}}}
+        edges: [{{queue: stdin -> work -> stdout}}]"
+    );
+    let run = Scenario::new(&pipeline).stdin(numbers(300)).start();
     run.wait_for_lines(20);
-    limit(run.pid(), &room_for(run.pid(), 0));
+    // Fewer than it has for itself: what ends makes no room.
+    limit(run.pid(), "--nofile=8:");
+    fs::write(run.path("go"), "").unwrap();
     wait_for_refusals(&run, "work", "Too many open files");
     limit(run.pid(), "--nofile=1000:");
     let run = run.finish().succeeded();
@@ -249,12 +256,14 @@ fn without_processes(pipeline: &str, stage: &str) -> Option<crate::support::Fini
 
 #[test]
 fn an_each_stage_loses_no_record_to_a_shortage_of_processes() {
-    let pipeline = "
+    let pipeline = format!(
+        "
         stages:
-          other: {command: 'while [ ! -e go ]; do sleep 0.02; done', daemon: true}
-          work: {mode: each, pool: 4, command: 'cat; sleep 0.01'}
-        edges: [{queue: stdin -> work -> stdout}]";
-    let Some(run) = without_processes(pipeline, "work") else { return };
+          other: {{command: 'while [ ! -e go ]; do sleep 0.02; done', daemon: true}}
+          work: {{mode: each, pool: 4, command: '{GATED}'}}
+        edges: [{{queue: stdin -> work -> stdout}}]"
+    );
+    let Some(run) = without_processes(&pipeline, "work") else { return };
     assert_eq!((&run.stage("work")["failed"], &run.stage("work")["retried"]), (&json!(0), &json!(0)));
     run.wrote_lines(1..=300);
 }
