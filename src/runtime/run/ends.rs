@@ -125,20 +125,18 @@ impl RunLoop {
                 false => ends.number(&name, "MPFLOW_OUT"),
             };
             ends.outputs[port] = Some(number);
-            let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
+            let (ours, theirs) = pipe_to_read()?;
             ends.descriptors.push((theirs, number));
             if self.broker.is_unwanted(producer) {
                 // Dropped here: whoever writes to it meets SIGPIPE.
                 continue;
             }
-            descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
             let token = self.tokens.add(Target::Tap { stage, rank, port });
             let cutter = Cutter::new(Framing::of(format), max_record);
             io.taps[port] = Some(Tap::new(ours, token, cutter, Some(producer), format));
         }
         if !ends.has(2) && *self.plan.stages[stage].stage.stderr.get(rank) == Redirect::Inherit {
-            let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
-            descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
+            let (ours, theirs) = pipe_to_read()?;
             let token = self.tokens.add(Target::Log { stage, rank });
             io.log = Some(Log { fd: ours, token, line: Vec::new() });
             if self.is_function(stage) {
@@ -162,8 +160,7 @@ impl RunLoop {
         if self.plan.stages[stage].stage.ready.as_ref().is_none_or(|probe| probe.kind != ProbeKind::Notify) {
             return Ok(());
         }
-        let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
-        descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
+        let (ours, theirs) = pipe_to_read()?;
         let token = self.tokens.add(Target::Notify { stage, rank });
         self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
         let number = ends.free();
@@ -273,6 +270,13 @@ impl super::PipeEnds {
         }
         Ok(Self { from: Some(from), to: Some(to) })
     }
+}
+
+/// A pipe: the engine's end, which is read without waiting, and a worker's.
+pub(super) fn pipe_to_read() -> Result<(OwnedFd, OwnedFd), Refusal> {
+    let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
+    descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
+    Ok((ours, theirs))
 }
 
 fn open_to_read(path: &Path) -> io::Result<File> {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use serde_json::{Value, json};
 
 use super::control::ControlLine;
-use super::ends::Ends;
+use super::ends::{Ends, pipe_to_read};
 use super::gate::Gate;
 use super::servers::memory_file;
 use super::start::{FAILED, Refusal, STDERR};
@@ -15,7 +15,6 @@ use super::{RunLoop, Target};
 use crate::ipc::{ANSWER_OVERHEAD_BYTES, Breach, Broken, Cutter, Framing, PROTOCOL, Ready, Say};
 use crate::model::{Body, Format, Mode, Place, Problem, STDIN};
 use crate::runtime::supervisor::{Input, Worker};
-use crate::sys::descriptor;
 
 /// Records that one chunk or answer should hold at most. Measured: more gains nothing, and delays others.
 const BLOCK_RECORDS: u64 = 8192;
@@ -50,8 +49,7 @@ impl RunLoop {
         }
         let mut answers = None;
         if self.mode(stage) == Mode::Map {
-            let (ours, theirs) = descriptor::pipe().map_err(Refusal::of_pipe)?;
-            descriptor::set_nonblocking(ours.as_fd()).map_err(Refusal::of_pipe)?;
+            let (ours, theirs) = pipe_to_read()?;
             let token = self.tokens.add(Target::Answers { stage, rank });
             self.poller.watch(ours.as_fd(), token, false).map_err(Refusal::of_pipe)?;
             let most = self.max_record_out(stage).saturating_add(ANSWER_OVERHEAD_BYTES);

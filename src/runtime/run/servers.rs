@@ -17,6 +17,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::ends::pipe_to_read;
 use super::poller::Token;
 use super::recipe::Recipe;
 use super::start::Refusal;
@@ -26,8 +27,8 @@ use crate::ipc::Broken;
 use crate::model::{Body, Signal, StartMethod};
 use crate::process::{Notification, StartRequest};
 use crate::runtime::supervisor::{Input, Phase, Worker};
+use crate::sys::message;
 use crate::sys::message::Received;
-use crate::sys::{descriptor, message};
 
 /// A server's message is at most this long.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
@@ -141,8 +142,7 @@ impl RunLoop {
         let (socket, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(|error| Refusal::of_pipe(error.into()))?;
-        let (log, their_log) = descriptor::pipe().map_err(Refusal::of_pipe)?;
-        descriptor::set_nonblocking(log.as_fd()).map_err(Refusal::of_pipe)?;
+        let (log, their_log) = pipe_to_read()?;
         let printed = their_log.try_clone().map_err(Refusal::of_pipe)?;
         let task = self.server_task(worker, &serves);
         let task = memory_file(task.to_string().as_bytes()).map_err(Refusal::of_pipe)?;

@@ -323,14 +323,10 @@ def _close(ends):
 
 
 def _read_request(descriptor):
-    """Leaves the descriptor's offset where it is: another process may have to read the same."""
-    data = b""
-    while True:
-        part = os.pread(descriptor, 1 << 16, len(data))
-        if not part:
-            break
-        data += part
-    head, cwd, *environment = data.split(b"\0")
+    from ._start import read_whole
+
+    # Another process may have to read the same.
+    head, cwd, *environment = read_whole(descriptor).split(b"\0")
     document = _documents.parse(head.decode())
     document["cwd"] = cwd
     document["environment"] = [entry for entry in environment if entry]

@@ -89,15 +89,20 @@ def _live(here):
     return 0
 
 
+def read_whole(descriptor):
+    """A file from its beginning. The descriptor's offset is left where it is, for others that read the same."""
+    data = b""
+    while True:
+        part = os.pread(descriptor, 1 << 16, len(data))
+        if not part:
+            return data
+        data += part
+
+
 def read_task():
     """The task, of which all workers of a stage have the same descriptor: its offset is nobody's."""
     descriptor = int(os.environ.pop("MPFLOW_TASK"))
-    data = b""
-    while True:
-        some = os.pread(descriptor, 1 << 20, len(data))
-        if not some:
-            break
-        data += some
+    data = read_whole(descriptor)
     os.close(descriptor)
     from ._documents import parse
 
