@@ -1,5 +1,6 @@
 """Finding the function: what is imported, from where, under which name, and how a wrong name is told."""
 
+import gc
 import os
 import tempfile
 import unittest
@@ -28,6 +29,19 @@ class Targets(unittest.TestCase):
         self.assertEqual(self.answer_of(files, "stages/load.py:f"), "stages.load")
         self.assertEqual(self.answer_of({"load.py": "def f(x): return __name__"}, "load.py:f"), "load")
         self.assertEqual(self.answer_of({"load.py": "def f(x): return __name__"}, "./load.py:f"), "load")
+
+    def test_imports_are_collected_seldom_and_what_runs_as_often_as_always(self):
+        text = "import gc\nmeanwhile = gc.get_threshold()[0]\ndef f(x): return (meanwhile, gc.get_threshold()[0])"
+        for file, target in (("load.py", "load:f"), ("load 2.py", "load 2.py:f")):
+            while_imported, then = self.answer_of({file: text}, target)
+            self.assertGreater(while_imported, 50_000)
+            self.assertEqual(then, gc.get_threshold()[0])
+
+    def test_an_import_that_sets_how_often_is_collected_has_its_way(self):
+        files = {"load.py": "import gc\ngc.set_threshold(5_000)\ndef f(x): return gc.get_threshold()[0]"}
+        self.assertEqual(self.answer_of(files, "load:f"), 5_000)
+        files = {"load.py": "import gc\ngc.disable()\ndef f(x): return gc.isenabled()"}
+        self.assertEqual(self.answer_of(files, "load:f"), False)
 
     def test_a_file_imports_the_files_beside_it(self):
         files = {"stages/load.py": "import other\ndef f(x): return other.y", "stages/other.py": "y = 5"}
