@@ -464,6 +464,28 @@ fn a_worker_that_ends_well_with_records_that_it_has_not_answered_is_charged_with
     run.said(["stage `bad`: ", "worker `bad` exited with 0", "3 times, for the record `1`"]);
 }
 
+/// Lives that see their first record, and end without having read of it.
+const DIES_UNREAD: &str = "
+begin()
+size = array.array('i', [0])
+while not size[0]: fcntl.ioctl(leased, 0x541b, size); time.sleep(0.001)   # FIONREAD
+with open('lives', 'a') as lives: lives.write('\\n')
+if len(open('lives').read()) <= 4: os.kill(os.getpid(), 9)
+while True:
+    count, data = records()
+    done(count, output(count, data))
+";
+
+#[test]
+fn records_whose_workers_die_before_they_read_them_were_not_tried() {
+    let run = hostile(DIES_UNREAD).scenario().run().succeeded();
+    assert_unharmed(&run);
+    let bad = run.stage("bad");
+    assert_eq!((&bad["records_in"], &bad["retried"]), (&json!(100), &json!(0)), "{}", run.told());
+    let batch = hostile(DIES_UNREAD).with(", batch: 7").scenario().run().succeeded();
+    assert_eq!(batch.stage("bad")["retried"], json!(0), "{}", batch.told());
+}
+
 #[test]
 fn a_child_that_holds_the_pipes_of_a_worker_and_floods_them_holds_nobody_up() {
     let body = "

@@ -2,6 +2,7 @@
 
 mod support;
 
+use rstest::rstest;
 use serde_json::json;
 use support::{Scenario, need_python, numbers};
 
@@ -155,6 +156,65 @@ fn a_worker_that_fails_by_itself_is_restarted_and_its_record_tried_again() {
     let run = run.said(["record `50` failed in worker `work` (attempt 1): worker `work` exited with 7"]);
     let run = run.never_said(["killed"]);
     assert_eq!((&run.stage("work")["restarts"], &run.stage("work")["retried"]), (&json!(1), &json!(1)));
+}
+
+/// Waits until there is something to read, and reads nothing: only bash can.
+const SEES_A_RECORD: &str = "until read -t 0; do sleep 0.01; done; echo >> lives";
+
+#[rstest]
+#[case::with_more_to_come(1000)]
+#[case::with_the_last_record(1)]
+fn a_worker_that_dies_before_it_reads_a_record_costs_that_no_attempt(#[case] records: u64) {
+    let script = format!("{SEES_A_RECORD}; [ $(wc -l < lives) -gt 4 ] || kill -9 $$; exec sed -u s/^/did:/");
+    let run = Scenario::new(format!(
+        "
+        stages: {{work: {{command: [bash, -c, '{script}'], mode: map}}}}
+        edges: [{{queue: stdin -> work -> stdout}}]"
+    ))
+    .stdin(numbers(records))
+    .run()
+    .succeeded();
+    assert_eq!(run.read("lives").lines().count(), 5);
+    assert_eq!(run.text().lines().count() as u64, records);
+    assert_eq!(run.stage("work")["retried"], json!(0), "none of the deaths is an attempt\n{}", run.told());
+}
+
+#[test]
+fn a_worker_that_never_reads_a_record_fails_its_stage_and_no_record() {
+    let run = Scenario::new(format!(
+        "
+        stages:
+          work:
+            command: [bash, -c, '{SEES_A_RECORD}; exit 3']
+            mode: map
+            restart: {{max: 4, backoff: {{initial: 1ms}}}}
+          kept: {{command: cat > kept}}
+        edges: [{{queue: stdin -> work -> stdout}}, {{queue: work.failed -> kept}}]"
+    ))
+    .stdin(numbers(3))
+    .run()
+    .ended(1);
+    let run = run.said(["stage `work`: ", "worker `work` exited with 3, after 4 restarts within 1m"]);
+    assert_eq!((run.read("lives").lines().count(), run.read("kept").as_str()), (5, ""), "{}", run.told());
+}
+
+#[test]
+fn a_record_that_each_of_its_workers_has_read_and_died_of_is_failed() {
+    let run = Scenario::new(
+        "
+        stages:
+          work:
+            command: 'while read -r line; do echo $line >> seen; [ $line != 2 ] || kill -9 $$; echo did:$line; done'
+            mode: map
+          kept: {command: cat > kept}
+        edges: [{queue: stdin -> work -> stdout}, {queue: work.failed -> kept}]",
+    )
+    .stdin(numbers(3))
+    .run()
+    .succeeded();
+    assert_eq!(run.text(), "did:1\ndid:3\n");
+    assert_eq!(run.read("seen").lines().filter(|line| *line == "2").count(), 3);
+    assert!(run.read("kept").contains(r#""attempts":3"#), "{}", run.read("kept"));
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Lease {
     pub(crate) attempts: u32,
     /// Records of the block that are answered.
     pub(crate) answered: u64,
+    /// Of a `map` stage: where they begin among the bytes that their worker was given.
+    pub(crate) begins: u64,
     /// A worker died that held these among others: they are tried one by one, by workers that hold nothing else, so
     /// that exactly the guilty one is charged.
     pub(crate) alone: bool,
@@ -40,6 +42,13 @@ impl Lease {
     /// What it holds while it waits.
     fn cost(&self) -> u64 {
         self.block.cost() + BLOCK_COST_BYTES
+    }
+
+    /// Whether a worker that has read so many bytes of what it was given may have begun its first open record.
+    fn may_be_begun(&self, framing: Framing, read: u64) -> bool {
+        let answered = usize::try_from(self.answered).unwrap_or(usize::MAX);
+        let before: usize = framing.records(&self.block.data).take(answered).map(<[u8]>::len).sum();
+        read > self.begins + before as u64
     }
 
     /// What is not answered, as a lease of its own.
@@ -59,6 +68,17 @@ impl Lease {
         let rest = (!self.block.is_empty()).then_some(self);
         (first, rest)
     }
+}
+
+/// Which record the death of a `map` worker is charged to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guilt {
+    /// None: it had read nothing of any that it did not answer.
+    None,
+    /// The one that it worked on.
+    Current,
+    /// One of several that it was to answer together, and nobody knows which.
+    OneOfSeveral,
 }
 
 /// How an attempt failed.
@@ -259,7 +279,7 @@ impl Exchange {
     pub(crate) fn number(&mut self, block: Block, queue: usize, lane: usize) -> Lease {
         let sequence = self.next_sequence;
         self.next_sequence += block.records;
-        Lease { block, queue, lane, sequence, attempts: 0, answered: 0, alone: false }
+        Lease { block, queue, lane, sequence, attempts: 0, answered: 0, begins: 0, alone: false }
     }
 
     /// The place in order of the next record that comes for the first time.
@@ -270,6 +290,24 @@ impl Exchange {
     /// A worker gets it.
     pub(crate) fn hold(&mut self, rank: usize, lease: Lease) {
         self.held[rank].push_back(lease);
+    }
+
+    /// What a worker holds at this position was handed over to it, from this byte on of all that it is given.
+    pub(crate) fn handed_over(&mut self, rank: usize, position: usize, begins: u64) {
+        if let Some(lease) = self.held[rank].get_mut(position) {
+            lease.begins = begins;
+        }
+    }
+
+    /// Which record is charged with the death of a worker that has read so many bytes of what it was given.
+    /// `together`: records of one lease are answered together, as far as the worker pleases.
+    pub(crate) fn guilt(&self, rank: usize, framing: Framing, read: u64, together: bool) -> Guilt {
+        match self.held[rank].front() {
+            Some(lease) if !lease.may_be_begun(framing, read) => Guilt::None,
+            Some(lease) if together && lease.open() > 1 => Guilt::OneOfSeveral,
+            Some(_) => Guilt::Current,
+            None => Guilt::None,
+        }
     }
 
     /// What a worker was given last is for its successor.

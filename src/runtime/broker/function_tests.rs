@@ -1,6 +1,7 @@
 //! The broker beside a model of function workers: they answer slices of what they were leased, with any number of
 //! results for each record, and die of poisonous records among several, so that nobody sees at which.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::BufMut;
@@ -23,7 +24,9 @@ enum Op {
     Lease(usize, u64),
     /// A worker works on so many of the oldest frame that it holds, and answers them together, or dies of one.
     Work(usize, u64),
-    /// A worker is killed from outside, unless it is at a record that is tried alone.
+    /// A worker reads so many bytes more of what it was handed.
+    Read(usize, u64),
+    /// A worker is killed from outside, unless it may have begun a record that is tried alone.
     Kill(usize),
     /// Standard output takes so many.
     Take(u64),
@@ -35,13 +38,24 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (1u32..30).prop_map(Op::Publish),
         6 => (rank.clone(), 1u64..12).prop_map(|(rank, records)| Op::Lease(rank, records)),
         6 => (rank.clone(), 1u64..12).prop_map(|(rank, records)| Op::Work(rank, records)),
-        1 => rank.prop_map(Op::Kill),
+        2 => (rank.clone(), 1u64..200).prop_map(|(rank, bytes)| Op::Read(rank, bytes)),
+        2 => rank.prop_map(Op::Kill),
         3 => (1u64..30).prop_map(Op::Take),
     ]
 }
 
+/// What a worker was handed, in bytes from the first on.
+#[derive(Debug, Default)]
+struct Input {
+    /// Where the frames lie of which it has not answered all.
+    frames: VecDeque<std::ops::Range<u64>>,
+    handed: u64,
+    read: u64,
+}
+
 struct Trial {
     broker: Broker,
+    inputs: [Input; WIDTH],
     format: Format,
     is_ordered: bool,
     next: u32,
@@ -74,7 +88,15 @@ impl Trial {
             queue.format = format;
             queue.options.format = Some(format);
         }
-        Self { broker: Broker::new(&plan), format, is_ordered, next: 0, used_up: Vec::new(), out: Vec::new() }
+        Self {
+            broker: Broker::new(&plan),
+            inputs: Default::default(),
+            format,
+            is_ordered,
+            next: 0,
+            used_up: Vec::new(),
+            out: Vec::new(),
+        }
     }
 
     /// Records that are their own numbers.
@@ -131,15 +153,25 @@ impl Trial {
                 let held = self.broker.held(WORK, rank);
                 if let Some(lease) = self.broker.lease(WORK, rank, usize::MAX, records) {
                     let (alone, count) = (lease.alone, lease.block.records);
+                    let length = 16 + lease.block.len() as u64;
                     assert!(
                         !alone || count == 1 && held == 0,
                         "a suspect comes alone, to whoever holds nothing"
                     );
+                    let input = &mut self.inputs[rank];
+                    let begins = input.handed;
+                    input.handed += length;
+                    input.frames.push_back(begins..input.handed);
+                    self.broker.handed_over(WORK, rank, input.frames.len() - 1, begins);
                 }
             }
             Op::Work(rank, records) => self.work(rank, records),
+            Op::Read(rank, bytes) => {
+                let input = &mut self.inputs[rank];
+                input.read = input.handed.min(input.read + bytes);
+            }
             Op::Kill(rank) => {
-                if self.oldest(rank).len() != 1 {
+                if self.oldest(rank).len() != 1 || !self.may_have_begun(rank) {
                     self.dies(rank);
                 }
             }
@@ -153,8 +185,16 @@ impl Trial {
         let _ = self.broker.changes();
     }
 
+    /// Whether a worker has read anything of the oldest frame that it holds.
+    fn may_have_begun(&self, rank: usize) -> bool {
+        let input = &self.inputs[rank];
+        input.frames.front().is_some_and(|frame| input.read > frame.start)
+    }
+
     fn work(&mut self, rank: usize, records: u64) {
         let oldest = self.oldest(rank);
+        let input = &mut self.inputs[rank];
+        input.read = input.read.max(input.frames.front().map_or(0, |frame| frame.end));
         let slice = &oldest[..oldest.len().min(usize::try_from(records).unwrap())];
         if slice.is_empty() {
             let too_many = self.broker.answer_with(WORK, rank, 1, Results::new());
@@ -172,24 +212,37 @@ impl Trial {
             let block = Block::new(results.clone().into(), results.lines().count() as u64);
             let results = if block.is_empty() { Results::new() } else { vec![(0, block)] };
             self.broker.answer_with(WORK, rank, slice.len() as u64, results).unwrap();
+            if slice.len() == oldest.len() {
+                self.inputs[rank].frames.pop_front();
+            }
         }
     }
 
     fn dies(&mut self, rank: usize) {
         let oldest = self.oldest(rank);
-        match oldest[..] {
-            [] => {}
-            [guilty] => match self.broker.fail_current(WORK, rank, Failure::Death, Instant::now()).unwrap() {
-                Verdict::Again { .. } => {
-                    assert!(is_poisonous(guilty), "{guilty} is charged and has done nothing")
+        let guilt = self.broker.guilt(WORK, rank, self.inputs[rank].read, true);
+        let expected = match (self.may_have_begun(rank), oldest.len()) {
+            (false, _) => Guilt::None,
+            (true, 1) => Guilt::Current,
+            (true, _) => Guilt::OneOfSeveral,
+        };
+        assert_eq!(guilt, expected, "{oldest:?} of {:?}", self.inputs[rank]);
+        self.inputs[rank] = Input::default();
+        match (guilt, &oldest[..]) {
+            (Guilt::Current, &[guilty]) => {
+                match self.broker.fail_current(WORK, rank, Failure::Death, Instant::now()).unwrap() {
+                    Verdict::Again { .. } => {
+                        assert!(is_poisonous(guilty), "{guilty} is charged and has done nothing")
+                    }
+                    Verdict::UsedUp(lease) => {
+                        assert_eq!(self.numbers(&lease.block), [guilty]);
+                        assert!(is_poisonous(guilty) && lease.attempts == ATTEMPTS_AFTER_DEATH);
+                        self.used_up.push(guilty);
+                    }
                 }
-                Verdict::UsedUp(lease) => {
-                    assert_eq!(self.numbers(&lease.block), [guilty]);
-                    assert!(is_poisonous(guilty) && lease.attempts == ATTEMPTS_AFTER_DEATH);
-                    self.used_up.push(guilty);
-                }
-            },
-            _ => self.broker.suspect(WORK, rank),
+            }
+            (Guilt::OneOfSeveral, _) => self.broker.suspect(WORK, rank),
+            _ => {}
         }
         self.broker.give_back(WORK, rank);
         assert_eq!(self.broker.held(WORK, rank), 0);

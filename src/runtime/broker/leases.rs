@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Broker, Consumer, Exchange, Failure, Lease, Results, TooMany, Verdict, note};
+use super::{Broker, Consumer, Exchange, Failure, Guilt, Lease, Results, TooMany, Verdict, note};
 use crate::ipc::{Block, Framing};
 
 impl Broker {
@@ -217,6 +217,18 @@ impl Broker {
             self.leave(stage, part.sequence, part.records, results);
         }
         Ok(())
+    }
+
+    /// What a `map` worker holds at this position was handed over to it, from this byte on of all that it is given.
+    pub(crate) fn handed_over(&mut self, stage: usize, rank: usize, position: usize, begins: u64) {
+        let seat = self.seat(stage, rank);
+        self.exchange_mut(stage).handed_over(seat, position, begins);
+    }
+
+    /// Which record is charged with the death of a `map` worker that has read so many bytes of what it was given: see
+    /// [`Exchange::guilt`].
+    pub(crate) fn guilt(&self, stage: usize, rank: usize, read: u64, together: bool) -> Guilt {
+        self.exchange(stage).guilt(self.seat(stage, rank), self.input_framing(stage), read, together)
     }
 
     /// A worker is gone that was to answer several records together: see [`Lease::alone`].

@@ -30,7 +30,7 @@ pub(crate) use books::Reason;
 pub(crate) use change::Takeover;
 pub(crate) use exchange::ATTEMPTS_AFTER_DEATH;
 use exchange::Exchange;
-pub(crate) use exchange::{Failure, Lease, MAX_DELAYED_BYTES, Verdict};
+pub(crate) use exchange::{Failure, Guilt, Lease, MAX_DELAYED_BYTES, Verdict};
 pub(crate) use order::{MAX_AHEAD, MAX_HELD_BACK_BYTES, Results};
 pub(crate) use queue::BLOCK_COST_BYTES;
 use queue::Queue;

@@ -56,7 +56,8 @@ pub(super) struct Feed {
     delivered_bytes: usize,
     /// Bytes that may lie unread; 0 where nothing is kept.
     keep_bytes: usize,
-    total: u64,
+    /// Bytes written in all.
+    written: u64,
 }
 
 impl Feed {
@@ -73,7 +74,7 @@ impl Feed {
             delivered: VecDeque::new(),
             delivered_bytes: 0,
             keep_bytes: 0,
-            total: 0,
+            written: 0,
         }
     }
 
@@ -125,7 +126,7 @@ impl Feed {
                 Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(Wrote::Closed),
                 Err(error) => return Err(error.into()),
             };
-            self.total += count as u64;
+            self.written += count as u64;
             self.settle(count, &framing, &mut wrote);
         }
         Ok(Wrote::All)
@@ -215,12 +216,26 @@ impl Feed {
         }
     }
 
-    /// Closes the writing end and keeps a reading one, with what lies between: to be taken back of a worker that
-    /// ends before it has read to the end. `None`: nothing was to be remembered, or nothing can be.
+    /// Where that begins which is pushed next, in bytes from the beginning of all that it was given.
+    pub(super) fn end(&self) -> u64 {
+        let unwritten: usize = self.outgoing.iter().map(|next| next.rest().len()).sum();
+        self.written + (unwritten + self.owed_end.as_slice().len()) as u64
+    }
+
+    /// How many bytes were read of what it was given; where nobody can say, all that were written.
+    pub(super) fn read(&self) -> u64 {
+        let unread = descriptor::unread_bytes(self.fd.as_fd()).unwrap_or(0);
+        self.written.saturating_sub(unread as u64)
+    }
+
+    /// Whether it remembers anything that might be taken back.
+    pub(super) fn remembers(&self) -> bool {
+        self.keep_bytes > 0 && !self.delivered.is_empty()
+    }
+
+    /// Closes the writing end and keeps a reading one, with what lies between, to be looked at when its worker has
+    /// ended. `None` where it cannot be kept.
     pub(super) fn closed(mut self) -> Option<Self> {
-        if self.keep_bytes == 0 || self.delivered.is_empty() {
-            return None;
-        }
         self.fd = descriptor::reading_end_of(self.fd.as_fd()).ok()?.into();
         Some(self)
     }

@@ -234,12 +234,4 @@ impl RunLoop {
         let name = declared.worker_name(rank);
         self.inputs.push_back(Input::Broken { stage, worker: name, problem: Box::new(problem), stderr });
     }
-
-    /// Whether a `map` worker that has died was to answer several records together, so that nobody knows at which it
-    /// died.
-    pub(super) fn is_guilt_unknown(&self, stage: usize, rank: usize) -> bool {
-        self.is_function(stage)
-            && self.plan.stages[stage].stage.batch.is_none()
-            && self.broker.leases(stage, rank).next().is_some_and(|lease| lease.open() > 1)
-    }
 }

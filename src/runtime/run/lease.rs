@@ -13,7 +13,7 @@ use super::worker::{Exchange, Idleness};
 use crate::event::EventKind;
 use crate::ipc::{Block, Framing, bodies, decode, records_header};
 use crate::model::{Exit, Format, Mode, OnError};
-use crate::runtime::broker::{Consumer, Failure, Lease, Results, Verdict};
+use crate::runtime::broker::{Consumer, Failure, Guilt, Lease, Results, Verdict};
 use crate::runtime::supervisor::{Asked, Input, Worker, describe_end};
 
 /// Bytes leased to one `map` worker by one write: what the kernel's default pipe holds.
@@ -34,6 +34,15 @@ pub(super) struct Blame {
     pub(super) error: String,
     pub(super) exit: Option<Exit>,
     pub(super) traceback: Option<String>,
+}
+
+/// How a `map` worker has ended.
+pub(super) struct WorkerEnd {
+    pub(super) exit: Exit,
+    pub(super) is_success: bool,
+    pub(super) asked: Option<Asked>,
+    /// Bytes that it had read of what its leases were handed over in.
+    pub(super) read: u64,
 }
 
 impl RunLoop {
@@ -146,15 +155,19 @@ impl RunLoop {
         let given: Vec<_> = self
             .broker
             .leases(stage, rank)
+            .enumerate()
             .skip(new)
-            .map(|lease| (lease.queue, ended(&lease.block, framing), lease.attempts + 1, lease.alone))
+            .map(|(position, lease)| {
+                (position, lease.queue, ended(&lease.block, framing), lease.attempts + 1, lease.alone)
+            })
             .collect();
-        for (queue, block, attempt, alone) in given {
+        for (position, queue, block, attempt, alone) in given {
             let Some(block) = self.with_segments(worker, block) else { return };
             let Some(io) = self.workers[stage][rank].as_mut() else { return };
             io.given += block.records;
             let header = io.is_function.then(|| records_header(&block, attempt, alone));
             let Some(feed) = io.feeds[0].as_mut() else { return };
+            self.broker.handed_over(stage, rank, position, feed.end());
             if let Some(data) = header {
                 feed.push(queue, Block::new(data, 0));
             }
@@ -214,13 +227,12 @@ impl RunLoop {
     pub(super) fn map_ended(
         &mut self,
         worker: Worker,
-        exit: Exit,
-        is_success: bool,
-        asked: Option<Asked>,
+        end: WorkerEnd,
         last: Option<Block>,
         about: Option<Value>,
     ) {
         let Worker { stage, rank, .. } = worker;
+        let WorkerEnd { exit, is_success, asked, read } = end;
         if self.abandoned[stage] {
             return;
         }
@@ -233,22 +245,30 @@ impl RunLoop {
                 let _ = self.broker.answer(stage, rank, Some(port), framing, last);
             }
         }
-        let is_blamed = asked.is_none_or(|asked| asked == Asked::Fault);
-        if is_blamed && self.is_guilt_unknown(stage, rank) {
-            self.faults.remove(&worker);
-            return self.broker.suspect(stage, rank);
-        }
-        if is_blamed && self.broker.held(stage, rank) > 0 {
-            let name = self.plan.stages[stage].stage.worker_name(rank);
+        if asked.is_none_or(|asked| asked == Asked::Fault) {
             let fault = self.faults.remove(&worker);
-            let failure = if fault.is_some() { Failure::Error } else { Failure::Death };
-            let error = fault.unwrap_or_else(|| describe_end(&name, exit));
-            let shown = about.as_ref().map_or_else(|| self.current_record(stage, rank), shown_value);
-            let blame = Blame { shown, record: about, error, exit: Some(exit), traceback: None };
-            let verdict = self.fail_current(stage, rank, failure);
-            self.judged(worker, verdict, blame);
+            // One that was killed for its record had that in hand, whatever it has read.
+            let read = if fault.is_some() { u64::MAX } else { read };
+            let together = self.is_function(stage) && self.plan.stages[stage].stage.batch.is_none();
+            match self.broker.guilt(stage, rank, read, together) {
+                Guilt::None => {}
+                Guilt::OneOfSeveral => return self.broker.suspect(stage, rank),
+                Guilt::Current => self.charge(worker, exit, fault, about),
+            }
         }
         self.broker.give_back(stage, rank);
+    }
+
+    /// The record that a `map` worker worked on when it died is charged with that.
+    fn charge(&mut self, worker: Worker, exit: Exit, fault: Option<String>, about: Option<Value>) {
+        let Worker { stage, rank, .. } = worker;
+        let name = self.plan.stages[stage].stage.worker_name(rank);
+        let failure = if fault.is_some() { Failure::Error } else { Failure::Death };
+        let error = fault.unwrap_or_else(|| describe_end(&name, exit));
+        let shown = about.as_ref().map_or_else(|| self.current_record(stage, rank), shown_value);
+        let blame = Blame { shown, record: about, error, exit: Some(exit), traceback: None };
+        let verdict = self.fail_current(stage, rank, failure);
+        self.judged(worker, verdict, blame);
     }
 
     // ---- each

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::feed::TakenBack;
 use super::gate::Gate;
+use super::lease::WorkerEnd;
 use super::read::bad_end;
 use super::worker::{Exchange, WorkerIo};
 use crate::event::EventKind;
@@ -247,6 +248,7 @@ impl RunLoop {
 
     fn ended(&mut self, worker: Worker, exit: Exit, is_success: bool, asked: Option<Asked>) {
         let Some(mut io) = self.take_io(worker) else { return };
+        let read = io.read_of_leases();
         let feeds: Vec<_> = io.feeds.iter_mut().map(Option::take).collect();
         let mut unread = std::mem::take(&mut io.closed_feeds);
         for (port, feed) in feeds.into_iter().enumerate() {
@@ -284,7 +286,7 @@ impl RunLoop {
                 }
             }
             Exchange::Map { last, about, .. } => {
-                self.map_ended(worker, exit, is_success, asked, last, about);
+                self.map_ended(worker, WorkerEnd { exit, is_success, asked, read }, last, about);
             }
             Exchange::Each { results, since } => {
                 let took = self.clock.now().saturating_duration_since(since);

@@ -90,6 +90,7 @@ impl RunLoop {
             id,
             feeds: self.plan.stages[stage].inputs.iter().map(|_| None).collect(),
             closed_feeds: Vec::new(),
+            closed_leases: None,
             taps: self.plan.stages[stage].outputs.iter().map(|_| None).collect(),
             log: None,
             is_unwatched: self.is_brief[stage],

@@ -182,11 +182,21 @@ impl RunLoop {
     /// Closes a writing end: the worker meets the end of its input. What it was not given is anybody's again.
     pub(super) fn close_feed(&mut self, stage: usize, rank: usize, port: usize) {
         let is_leased = self.is_leased_port(Consumer::Port { stage, port });
+        let holds_leases = is_leased && self.broker.held(stage, rank) > 0;
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let Some(feed) = io.feeds[port].take() else { return };
         self.tokens.remove(feed.token);
-        if is_leased || feed.is_idle() && !descriptor::has_no_reader(feed.fd()) {
-            return io.closed_feeds.extend(feed.closed());
+        if is_leased {
+            if holds_leases && matches!(io.exchange, Exchange::Map { .. }) {
+                io.closed_leases = feed.closed();
+            }
+            return;
+        }
+        if feed.is_idle() && !descriptor::has_no_reader(feed.fd()) {
+            if feed.remembers() {
+                io.closed_feeds.extend(feed.closed());
+            }
+            return;
         }
         let worker = io.worker;
         let mut exchange = std::mem::replace(&mut io.exchange, Exchange::none());

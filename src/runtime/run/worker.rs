@@ -134,6 +134,8 @@ pub(super) struct WorkerIo {
     pub(super) feeds: Vec<Option<Feed>>,
     /// Of a `stream` worker, feeds that were closed at their end: what it did not read of them can be taken back.
     pub(super) closed_feeds: Vec<Feed>,
+    /// Of a `map` worker, the feed of its leases when it was closed: what it read of them can still be told.
+    pub(super) closed_leases: Option<Feed>,
     /// By the position of the output port.
     pub(super) taps: Vec<Option<Tap>>,
     pub(super) log: Option<Log>,
@@ -178,6 +180,12 @@ impl WorkerIo {
             Exchange::Stream { fed, .. } => fed.iter().map(|(_, records)| records).sum(),
             Exchange::Map { .. } | Exchange::Each { .. } => self.given,
         }
+    }
+
+    /// Of a `map` worker: how many bytes it has read of what its leases were handed over in.
+    pub(super) fn read_of_leases(&self) -> u64 {
+        let feed = self.feeds.first().and_then(Option::as_ref).or(self.closed_leases.as_ref());
+        feed.map_or(u64::MAX, Feed::read)
     }
 
     pub(super) fn has_open_outputs(&self) -> bool {

@@ -47,8 +47,8 @@ pub(super) enum Op {
     Lease(usize, u64),
     /// A worker answers at most so many of those it holds; an `each` process, all.
     Answer(usize, u64),
-    /// A worker dies, at the record it works on.
-    Die(usize),
+    /// A worker dies, at the record it works on, of which and of what follows it has read so many bytes.
+    Die(usize, u64),
     /// A worker reports an error for the record it works on.
     Fail(usize),
     /// A worker is asked to end: nobody is to blame.
@@ -82,7 +82,7 @@ impl Op {
             0..4 => Self::Publish(random.usize(..2), random.u64(1..20)),
             4..10 => Self::Lease(rank, random.u64(1..10)),
             10..16 => Self::Answer(rank, random.u64(1..10)),
-            16..18 => Self::Die(rank),
+            16..18 => Self::Die(rank, random.u64(..4)),
             18..20 => Self::Fail(rank),
             20 => Self::GiveBack(rank),
             21..25 => Self::Take(random.u64(1..30)),
@@ -120,6 +120,8 @@ pub(super) struct Trial {
     next: u64,
     /// By rank: the records that the worker was handed and has not answered.
     given: Vec<VecDeque<u64>>,
+    /// By rank: bytes that the worker was handed in all.
+    handed: Vec<u64>,
     /// By rank: the record that is set aside for the worker's successor.
     reserved: Vec<Option<u64>>,
     /// How often each record was an attempt that failed.
@@ -162,6 +164,7 @@ impl Trial {
             now: Instant::now(),
             next: 0,
             given: vec![VecDeque::new(); WIDTH],
+            handed: vec![0; WIDTH],
             reserved: vec![None; WIDTH],
             failures: Vec::new(),
             owners: BTreeMap::new(),
@@ -186,12 +189,9 @@ impl Trial {
             }
             Op::Lease(rank, records) => self.lease(rank, records),
             Op::Answer(rank, records) => self.answer(rank, records),
-            Op::Die(rank) => self.ends_badly(rank, Failure::Death),
+            Op::Die(rank, read) => self.dies(rank, read),
             Op::Fail(rank) => self.ends_badly(rank, Failure::Error),
-            Op::GiveBack(rank) => {
-                self.broker.give_back(WORK, rank);
-                self.given[rank].clear();
-            }
+            Op::GiveBack(rank) => self.gives_back(rank),
             Op::Reserve(rank) => self.reserve(rank),
             Op::Succeed(rank) => {
                 // Only when the process before it has ended.
@@ -276,6 +276,9 @@ impl Trial {
                 assert!(!self.setting.by_key || owner == rank, "{record} went to another worker");
             }
             self.given[rank].extend(leased);
+            let position = self.broker.leases(WORK, rank).count() - 1;
+            self.broker.handed_over(WORK, rank, position, self.handed[rank]);
+            self.handed[rank] += lease.block.len() as u64;
         }
         assert_eq!(self.broker.held(WORK, rank), self.given[rank].len() as u64);
     }
@@ -322,6 +325,28 @@ impl Trial {
         }
     }
 
+    /// Nobody is to blame.
+    fn gives_back(&mut self, rank: usize) {
+        self.broker.give_back(WORK, rank);
+        self.given[rank].clear();
+        self.handed[rank] = 0;
+    }
+
+    /// A worker that has read nothing of any record that it did not answer is charged with none.
+    fn dies(&mut self, rank: usize, read: u64) {
+        let has_some = !self.given[rank].is_empty();
+        if self.setting.mode == Mode::Map && has_some && !self.has_failed {
+            let open: usize = self.given[rank].iter().map(|&record| block(&[record]).len()).sum();
+            let before = self.handed[rank] - open as u64;
+            let guilt = self.broker.guilt(WORK, rank, before + read, false);
+            assert_eq!(guilt, if read == 0 { Guilt::None } else { Guilt::Current });
+            if guilt == Guilt::None {
+                return self.gives_back(rank);
+            }
+        }
+        self.ends_badly(rank, Failure::Death);
+    }
+
     fn ends_badly(&mut self, rank: usize, failure: Failure) {
         let verdict = match self.setting.mode {
             Mode::Map => self.broker.fail_current(WORK, rank, failure, self.now),
@@ -338,6 +363,7 @@ impl Trial {
             self.broker.give_back(WORK, rank);
         }
         self.given[rank].clear();
+        self.handed[rank] = 0;
     }
 
     fn judged(&mut self, guilty: &[u64], failure: Failure, verdict: Verdict) {
