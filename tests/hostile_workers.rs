@@ -4,7 +4,7 @@
 
 mod support;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Finished, Scenario, numbers, path_with_python, status_field};
 
 /// What a worker without the SDK needs: the task, the two ways to talk, a look at what it is leased.
@@ -484,6 +484,36 @@ fn records_whose_workers_die_before_they_read_them_were_not_tried() {
     assert_eq!((&bad["records_in"], &bad["retried"]), (&json!(100), &json!(0)), "{}", run.told());
     let batch = hostile(DIES_UNREAD).with(", batch: 7").scenario().run().succeeded();
     assert_eq!(batch.stage("bad")["retried"], json!(0), "{}", batch.told());
+}
+
+#[test]
+fn a_record_that_no_worker_lived_to_tell_of_is_read_by_the_engine() {
+    // Each dies when it has read the record, and says nothing about it.
+    let pipeline = "
+        stages:
+          some: {python: 'some:some'}
+          bad: {python: 'any:thing', python_executable: ./bad, prefetch: 1, restart: {max: 100}}
+          sink: {python: 'some:sink'}
+          kept: {command: cat > kept}
+        edges:
+          - {queue: some -> bad -> sink, format: msgpack}
+          - queue: bad.failed -> kept";
+    let run = Scenario::new(pipeline)
+        .program("bad", &format!("{PRELUDE}\nbegin(); records(); os.kill(os.getpid(), 9)\n"))
+        .file("some.py", "def some():\n    yield {'name': 'one'}\n    yield [2, 'two']\ndef sink(x): pass\n")
+        .env("PATH", &path_with_python())
+        .run()
+        .succeeded();
+    let documents: Vec<Value> =
+        run.read("kept").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let known: Vec<_> =
+        documents.iter().map(|document| (&document["record"], &document["attempts"])).collect();
+    assert_eq!(
+        known,
+        [(&json!({"name": "one"}), &json!(3)), (&json!([2, "two"]), &json!(3))],
+        "{}",
+        run.told()
+    );
 }
 
 #[test]
