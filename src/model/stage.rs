@@ -96,6 +96,9 @@ impl Stage {
     }
 }
 
+/// What stands before the name of a function that is called by tasks: a pool's.
+pub(crate) const TASK_PREFIX: &str = "task:";
+
 /// What the workers of a stage run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Body {

@@ -11,7 +11,7 @@ use super::cursor::Cursor;
 use super::failure::{Boxed, Failure, caught};
 use super::input::Records;
 use crate::ipc::decode;
-use crate::model::{Format, Mode, STDIN, STDOUT};
+use crate::model::{Format, Mode, STDIN, STDOUT, TASK_PREFIX};
 
 /// A function that is called for each record, as one worker has it.
 pub(crate) type Call = Box<dyn FnMut(&mut Cursor<'_>) -> Result<(), Failure>>;
@@ -30,9 +30,6 @@ pub(crate) enum CallBy {
     /// A number and an argument: its result goes back with the number, and so does its error.
     Task,
 }
-
-/// What stands before the name of a function that is called by tasks.
-pub(crate) const TASK_PREFIX: &str = "task:";
 
 /// A function of a process of its own: it takes its argument, then it is called.
 pub(crate) type Target =

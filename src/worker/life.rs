@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::context::{Parts, Worker};
 use super::failure::{Failure, caught, keep_places};
-use super::functions::{Call, CallBy, Function, Functions, Kind, Run, TASK_PREFIX};
+use super::functions::{Call, CallBy, Function, Functions, Kind, Run};
 use super::input::Inlet;
 use super::outbox::{Outbox, Outlet, Post};
 use super::{call, map, stream};
 use crate::ipc::{PROTOCOL, SaidKind, control_frame};
-use crate::model::{Format, Mode, STDIN, nearest};
+use crate::model::{Format, Mode, STDIN, TASK_PREFIX, nearest};
 use crate::sys::{descriptor, environment};
 
 /// The variables that tell a worker where its task and its control connection are.

@@ -32,6 +32,6 @@ pub(crate) use call::{CALL, Call, write_call};
 pub use context::{PortError, Worker, worker};
 pub(crate) use failure::Failure;
 pub use functions::Functions;
-pub(crate) use functions::{Kind, TASK_PREFIX};
+pub(crate) use functions::Kind;
 pub use input::Records;
 pub(crate) use life::{become_worker_if_asked, live, register, registered};

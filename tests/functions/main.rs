@@ -68,6 +68,7 @@ const TESTS: &[Test] = tests![
     pools::a_worker_of_a_pool_is_replaced_after_so_many_tasks,
     pools::a_long_task_holds_up_no_other_where_tasks_are_given_one_by_one,
     pools::a_pool_that_is_terminated_fails_what_is_not_done,
+    pools::a_pool_whose_workers_never_live_to_do_a_task_ends,
     pools::a_pool_that_cannot_be_says_why,
     primitives::a_process_calls_its_function_by_every_start_method,
     primitives::an_exit_code_is_written_as_python_writes_it,

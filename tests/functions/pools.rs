@@ -39,6 +39,7 @@ pub(crate) fn functions(functions: Functions) -> Functions {
                 std::thread::sleep(Duration::from_millis(1));
             }
         })
+        .map_with("dies_at_start", || kill(Pid::this(), Signal::SIGKILL), |(), number: u64| number)
         .map("for_ever", |_: u64| std::thread::sleep(Duration::from_secs(3600)))
 }
 
@@ -190,6 +191,13 @@ pub(crate) fn a_pool_that_is_terminated_fails_what_is_not_done() {
     assert!(matches!(pool.apply(2), Err(TaskError::Ended(_))));
     drop(pool);
     assert!(workers().is_empty(), "{:?}", workers());
+}
+
+pub(crate) fn a_pool_whose_workers_never_live_to_do_a_task_ends() {
+    let pool = Pool::<u64, u64>::builder("dies_at_start").width(2).start().unwrap();
+    let Err(TaskError::Ended(why)) = pool.apply_async(1).get(DEADLINE) else { panic!("it did not end") };
+    assert!(why.contains("was killed by SIGKILL (-9), after 50 restarts"), "{why}");
+    assert!(pool.join().is_err());
 }
 
 pub(crate) fn a_pool_that_cannot_be_says_why() {

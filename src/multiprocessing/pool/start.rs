@@ -9,13 +9,19 @@ use serde::de::DeserializeOwned;
 
 use super::workers::Pool;
 use crate::engine::{Engine, Run, StartError, Stdio};
-use crate::model::{Backoff, Format, Restart, RestartPolicy, nearest};
+use crate::model::{Backoff, Format, Restart, RestartPolicy, TASK_PREFIX, nearest};
 use crate::multiprocessing::{Context, Error};
 use crate::pipeline::{Edge, Pipeline, Stage};
-use crate::worker::{self, Kind, TASK_PREFIX};
+use crate::worker::{self, Kind};
 
 /// A worker that has died is started again so soon, and ever later where it dies at once.
 const FIRST_RESTART: Duration = Duration::from_millis(1);
+
+/// Nobody waits much longer for a worker, since tasks wait for it.
+const LAST_RESTART: Duration = Duration::from_millis(200);
+
+/// So many deaths for each worker, none of their tasks done in between, are the pool's end: some ten seconds.
+const DEATHS: u32 = 50;
 
 /// What a [`Pool`] is to be. See [`Pool::builder`].
 #[derive(Debug, Clone)]
@@ -101,13 +107,13 @@ impl<In, Out> PoolBuilder<In, Out> {
     fn run(self) -> Result<Run, Error> {
         let width =
             self.width.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
-        let backoff = Backoff { initial: FIRST_RESTART, ..Backoff::default() };
+        let backoff = Backoff { initial: FIRST_RESTART, max: LAST_RESTART, ..Backoff::default() };
         let mut stage = Stage::function(format!("{TASK_PREFIX}{}", self.function))
             .pool(width)
             .start_method(self.context.start_method())
             .restart_with(Restart {
                 policy: RestartPolicy::OnFailure,
-                max: u32::MAX,
+                max: DEATHS,
                 backoff,
                 ..Restart::default()
             });

@@ -25,8 +25,9 @@ use crate::report::{Outcome, Report};
 /// tuple, as with `starmap`. No chunk size has to be chosen: tasks travel in blocks that grow with the speed of the
 /// workers, unless [`PoolBuilder::prefetch`] bounds them.
 ///
-/// A task whose worker is killed is done again by another, three times in all; a task that panics fails, and its worker is
-/// replaced. Nothing hangs: what cannot come is a [`TaskError`].
+/// A task whose worker is killed is done again by another, three times in all, those times not counted in which the worker
+/// had not begun it; a task that panics fails, and its worker is replaced. Nothing hangs: what cannot come is a
+/// [`TaskError`], and a pool all of whose workers die, again and again and before they have done any task, ends.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -42,14 +42,15 @@ impl Supervisor {
         let exit_report = crate::report::ExitReport::new(exit, usage);
         let id = config.id(worker);
         let (mode, policy, config_is_function) = (config.mode, config.restart.policy, config.is_function);
+        let does_tasks = config.does_tasks;
         self.emit(EventKind::WorkerEnded {
             worker: id,
             exit: exit_report,
             success: is_success,
             pid: process.pid,
         });
-        let charged = (!was_asked && view.holds_records(worker.stage, worker.rank))
-            .then(|| view.answered(worker.stage));
+        let is_progress_asked = does_tasks || (!was_asked && view.holds_records(worker.stage, worker.rank));
+        let charged = is_progress_asked.then(|| view.answered(worker.stage));
         self.actions.push(Action::Ended { worker, exit, is_success, asked });
         let stage = &mut self.stages[worker.stage];
         stage.ended_at = Some(now);

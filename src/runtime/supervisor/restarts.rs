@@ -14,7 +14,7 @@ pub(crate) struct Restarts {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     at: Instant,
-    /// For a death that is charged to a record: what the stage had answered by then.
+    /// Of a death that counts only while no record is answered: what the stage had answered by then.
     charged_at: Option<u64>,
     has_waited: bool,
 }
@@ -24,7 +24,7 @@ struct Entry {
 pub(crate) struct UsedUp;
 
 impl Restarts {
-    /// One more is wanted: how long it is to wait. `charged_at`: the death is charged to a record, and the stage
+    /// One more is wanted: how long it is to wait. `charged_at`: the worker held records, or is a pool's, and the stage
     /// has answered so many. Such a death counts only while no record is answered in between, and in a pool of this
     /// width that many count as one: each worker may have met a poisonous record of its own, and with each of them
     /// the next, before one of these records has used up its attempts.

@@ -8,7 +8,9 @@ use super::slot::{Process, Slot};
 use super::{Restarts, Worker};
 use crate::event::WorkerId;
 use crate::graph::{Plan, StagePlan};
-use crate::model::{Body, DependencyState, Exit, Mode, OnFailure, Pool, Restart, StopPolicy, Usage};
+use crate::model::{
+    Body, DependencyState, Exit, Mode, OnFailure, Pool, Restart, StopPolicy, TASK_PREFIX, Usage,
+};
 use crate::report::Failure;
 
 /// What came of a stage.
@@ -56,6 +58,9 @@ pub(crate) struct Config {
     pub(crate) success_exit: Vec<Exit>,
     /// Its workers call a function, which has to be found first.
     pub(crate) is_function: bool,
+    /// It is a pool's, whose tasks nobody restarts by hand: a worker's death counts only while no task is done in
+    /// between, whatever it was at.
+    pub(crate) does_tasks: bool,
     /// Its workers are ready when a probe says so, not when they have started.
     pub(crate) has_probe: bool,
     pub(crate) timeout: Option<Duration>,
@@ -86,6 +91,7 @@ impl Config {
             on_failure: stage.on_failure,
             success_exit: stage.success_exit.clone(),
             is_function: !matches!(stage.body, Body::Command(_)),
+            does_tasks: matches!(&stage.body, Body::Function(name) if name.starts_with(TASK_PREFIX)),
             has_probe: stage.ready.is_some(),
             timeout: stage.timeout,
             depends_on,

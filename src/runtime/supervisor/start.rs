@@ -103,7 +103,8 @@ impl Supervisor {
             Some(until) => until,
             None => {
                 let (random, answered) = (self.random.f64(), view.answered(worker.stage));
-                let Ok(wait) = stage.restarts.allow(&policy, 1, now, None, answered, random) else {
+                let charged = stage.config.does_tasks.then_some(answered);
+                let Ok(wait) = stage.restarts.allow(&policy, 1, now, charged, answered, random) else {
                     return self.fail_used_up(worker, reason, now, view);
                 };
                 now + wait.max(LEAST_SHORTAGE)
