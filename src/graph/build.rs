@@ -3,7 +3,8 @@
 use super::check::{self, formats};
 use super::dag::Dag;
 use super::plan::{PipePlan, Plan, PortPlan, PortRef, QueuePlan, StagePlan};
-use super::resolve::{Direction, End, Link, Net};
+use super::ports::Direction;
+use super::resolve::{End, Ends, Link, Net};
 use crate::model::{Body, Format, Mode, Pipeline, Problem, QueueOptions, STDIN, STDOUT, Severity};
 
 /// A plan, and what is worth knowing about it before it runs.
@@ -13,15 +14,6 @@ pub(crate) struct Planned {
     pub plan: Plan,
     /// Not wrong, but perhaps not meant.
     pub warnings: Vec<Problem>,
-}
-
-/// What lies at the pipeline's own standard streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ends {
-    /// Files, terminals, pipes: bytes as they are.
-    Bytes,
-    /// A Rust program that sends and receives values.
-    Program,
 }
 
 /// Checks a pipeline and resolves it into a plan, for a run whose standard streams carry bytes.

@@ -11,15 +11,16 @@ mod dag;
 pub(crate) mod draw;
 mod live;
 mod plan;
+mod ports;
 #[cfg(test)]
 mod properties;
 mod resolve;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use build::Ends;
 pub(crate) use build::{plan, plan_for};
 pub(crate) use compare::compare;
 pub use compare::{Effect, KEYS, Key, Level};
 pub(crate) use live::{Live, Merged};
 pub(crate) use plan::{PipePlan, Plan, PortPlan, PortRef, QueuePlan, StagePlan};
+pub use resolve::Ends;

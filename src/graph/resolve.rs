@@ -2,20 +2,19 @@
 
 use std::collections::HashMap;
 
-use super::build::Ends;
-use super::check::ports;
+use super::ports::{self, Direction};
 use crate::model::{
     Edge, EdgeKind, Endpoint, PipeOptions, Place, Problem, QueueOptions, STDIN, STDOUT, Stage,
 };
 use crate::model::{Pipeline, nearest};
 
-/// Which way records pass a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Direction {
-    /// Into the stage.
-    In,
-    /// Out of the stage.
-    Out,
+/// What lies at the pipeline's own standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Files, terminals, pipes: bytes as they are.
+    Bytes,
+    /// A Rust program that sends and receives values.
+    Program,
 }
 
 /// One end of a [`Link`].

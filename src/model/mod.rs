@@ -36,3 +36,7 @@ pub(crate) use suggest::nearest;
 pub(crate) const STDIN: &str = "stdin";
 /// The name of an edge end that stands for `mpflow`'s own standard output.
 pub(crate) const STDOUT: &str = "stdout";
+/// The port that carries standard error.
+pub(crate) const STDERR: &str = "stderr";
+/// The port that carries records whose attempts are used up.
+pub(crate) const FAILED: &str = "failed";

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::ports::{FAILED, STDERR};
-use crate::graph::build::Ends;
-use crate::graph::resolve::{Direction, End, Link, Net};
-use crate::model::{Body, Format, PartitionKey, Place, Problem};
+use crate::graph::ports::Direction;
+use crate::graph::resolve::{End, Ends, Link, Net};
+use crate::model::{Body, FAILED, Format, PartitionKey, Place, Problem, STDERR};
 
 /// The format of each queue, by the position of its link; those of pipes mean nothing.
 pub(in crate::graph) fn choose(net: &Net<'_>, problems: &mut Vec<Problem>) -> Vec<Format> {

@@ -37,7 +37,6 @@ mod edges;
 pub(super) mod formats;
 mod inputs;
 mod pipes;
-pub(super) mod ports;
 mod redirects;
 mod routing;
 

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::edges;
-use super::ports::FAILED;
-use crate::graph::resolve::{Direction, End, Link, Net};
-use crate::model::{Body, Mode, Place, Problem, RestartPolicy, RestartScope, STDIN, STDOUT};
+use crate::graph::ports::Direction;
+use crate::graph::resolve::{End, Link, Net};
+use crate::model::{Body, FAILED, Mode, Place, Problem, RestartPolicy, RestartScope, STDIN, STDOUT};
 
 pub(super) fn check(net: &Net<'_>, problems: &mut Vec<Problem>) {
     for link in net.links.iter().filter(|link| link.pipe().is_some()) {

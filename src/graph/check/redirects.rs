@@ -1,8 +1,8 @@
 //! Files in the place of edges: a port has one or the other.
 
-use super::ports::STDERR;
-use crate::graph::resolve::{Direction, Net};
-use crate::model::{Body, Mode, PerWorker, Place, Problem, Redirect, STDIN, STDOUT, Stage};
+use crate::graph::ports::Direction;
+use crate::graph::resolve::Net;
+use crate::model::{Body, Mode, PerWorker, Place, Problem, Redirect, STDERR, STDIN, STDOUT, Stage};
 
 pub(super) fn check(net: &Net<'_>, problems: &mut Vec<Problem>) {
     for (position, stage) in net.pipeline.stages.iter().enumerate() {

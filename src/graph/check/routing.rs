@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::graph::resolve::{Direction, End, Link, Net};
+use crate::graph::ports::Direction;
+use crate::graph::resolve::{End, Link, Net};
 use crate::model::{Mode, PartitionKey, Place, Problem, QueueOptions, STDIN, Stage};
 
 const PARTITION_BY: &str = "partition_by";

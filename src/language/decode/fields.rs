@@ -55,7 +55,7 @@ impl Fields {
         code: &'static str,
     ) -> Option<&Entry> {
         let mut present = self.entries.iter().filter(|entry| keys.contains(&entry.key.as_str()));
-        let wanted = super::value::listed(keys.iter().copied());
+        let wanted = super::words::listed(keys.iter().copied());
         let Some(first) = present.next() else {
             if self.misspelt.iter().any(|key| keys.contains(key)) {
                 return None;
@@ -101,7 +101,7 @@ fn unknown_key(
         }
         _ if entry.key.starts_with("x-") => "an anchor can have its home under `vars`".to_owned(),
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("{what} can have {}", super::value::listed(keys.iter().copied())),
+        None => format!("{what} can have {}", super::words::listed(keys.iter().copied())),
     };
     Finding::error(code::UNKNOWN_KEY, format!("{what} has no key `{}`", entry.key))
         .at(entry.key_span, "unknown key")

@@ -2,8 +2,7 @@
 
 use super::keys;
 use super::reader::Reader;
-use super::value::listed;
-use super::words::{POLICIES, SCOPES};
+use super::words::{POLICIES, SCOPES, listed};
 use crate::language::diagnostic::{Finding, code};
 use crate::language::tree::{Kind, Node};
 use crate::model::{Backoff, Exit, Restart, RestartPolicy, Retry, Signal, StopPolicy, nearest};

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::fields::Fields;
 use super::reader::Reader;
+use super::words::listed;
 use crate::language::Span;
 use crate::language::diagnostic::{Finding, code};
 use crate::language::tree::{Entry, Kind, Node};
@@ -186,16 +187,6 @@ impl Reader<'_> {
     ) -> Option<Vec<T>> {
         let values: Vec<_> = self.list(what, node)?.iter().map(read).collect();
         values.into_iter().collect()
-    }
-}
-
-/// `` `a`, `b` or `c` ``.
-pub(super) fn listed<'w>(words: impl Iterator<Item = &'w str>) -> String {
-    let words: Vec<String> = words.map(|word| format!("`{word}`")).collect();
-    match words.as_slice() {
-        [] => String::new(),
-        [one] => one.clone(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
     }
 }
 

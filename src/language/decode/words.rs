@@ -56,3 +56,13 @@ pub(in crate::language) const WHEN_FULL: Words<WhenFull, 3> = [
 /// The types of shared values and of the elements of shared arrays.
 pub(in crate::language) const ELEMENTS: Words<&str, 4> =
     [("i64", "i64"), ("u64", "u64"), ("f64", "f64"), ("bool", "bool")];
+
+/// `` `a`, `b` or `c` ``.
+pub(super) fn listed<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let words: Vec<String> = words.map(|word| format!("`{word}`")).collect();
+    match words.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}

@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 
 use super::exchange::Exchange;
-use super::{Broker, Consumer, FAILED, Input, Producer, ProducerId, Queue, QueuePlan, Stage, ends, note};
+use super::{Broker, Consumer, Input, Producer, ProducerId, Queue, QueuePlan, Stage, ends, note};
 use crate::graph::Plan;
 use crate::ipc::Framing;
+use crate::model::FAILED;
 
 impl Producer {
     /// What it publishes goes to these queues.

@@ -41,9 +41,6 @@ use crate::graph::{Plan, QueuePlan};
 use crate::ipc::{Block, Framing};
 use crate::report::{EdgeReport, EdgeSnapshot};
 
-/// The port of records whose attempts are used up.
-const FAILED: &str = "failed";
-
 /// An output port of a stage, or `mpflow`'s standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ProducerId(pub(crate) usize);

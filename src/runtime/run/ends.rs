@@ -10,12 +10,12 @@ use std::sync::Arc;
 use super::feed::Feed;
 use super::ready::Probing;
 use super::recipe::Recipe;
-use super::start::{FAILED, Refusal, STDERR};
+use super::start::Refusal;
 use super::window::ONE_PAGE;
 use super::worker::{Exchange, Log, Tap, WorkerIo};
 use super::{RunLoop, Target};
 use crate::ipc::{Cutter, Framing};
-use crate::model::{Mode, ProbeKind, Redirect, STDIN, STDOUT};
+use crate::model::{FAILED, Mode, ProbeKind, Redirect, STDERR, STDIN, STDOUT};
 use crate::runtime::supervisor::{Phase, Worker};
 use crate::sys::descriptor;
 

@@ -9,11 +9,11 @@ use super::control::ControlLine;
 use super::ends::{Ends, pipe_to_read};
 use super::gate::Gate;
 use super::servers::memory_file;
-use super::start::{FAILED, Refusal, STDERR};
+use super::start::Refusal;
 use super::worker::{Tap, WorkerIo};
 use super::{RunLoop, Target};
 use crate::ipc::{ANSWER_OVERHEAD_BYTES, Breach, Broken, Cutter, Framing, PROTOCOL, Ready, Say};
-use crate::model::{Body, Format, Mode, Place, Problem, STDIN};
+use crate::model::{Body, FAILED, Format, Mode, Place, Problem, STDERR, STDIN};
 use crate::runtime::supervisor::{Input, Worker};
 
 /// Records that one chunk or answer should hold at most. Measured: more gains nothing, and delays others.

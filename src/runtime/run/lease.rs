@@ -12,7 +12,7 @@ use super::read::cut;
 use super::worker::{Exchange, Idleness};
 use crate::event::EventKind;
 use crate::ipc::{Block, Framing, bodies, decode, records_header};
-use crate::model::{Exit, Format, Mode, OnError};
+use crate::model::{Exit, FAILED, Format, Mode, OnError};
 use crate::runtime::broker::{Consumer, Failure, Guilt, Lease, Results, Verdict};
 use crate::runtime::supervisor::{Asked, Input, Worker, describe_end};
 
@@ -21,9 +21,6 @@ pub(crate) const LEASE_BYTES: usize = 64 << 10;
 
 /// Batches that one `map` worker is given at most: the one that it works on, and the next.
 const BATCHES_AHEAD: usize = 2;
-
-/// The failed record in a `failed` document.
-const FAILED: &str = "failed";
 
 /// Why an attempt at a record failed, as people are told.
 pub(super) struct Blame {

@@ -5,12 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::gate::Gate;
 use super::poller::Token;
 use super::ready::Probing;
-use super::start::STDERR;
 use super::worker::{Exchange, Log, Tap};
 use super::{RunLoop, Target};
 use crate::event::EventKind;
 use crate::ipc::{Block, Breach, Cut, Framing, Oversize, check_chunks};
-use crate::model::{Format, Mode, RestartPolicy};
+use crate::model::{FAILED, Format, Mode, RestartPolicy, STDERR};
 use crate::runtime::supervisor::{Input, Phase, Worker};
 
 use super::window::LARGEST_PIPE;
@@ -199,7 +198,7 @@ impl RunLoop {
             && !declared.pool.is_elastic()
             && state.phase == Phase::Running
             && self.gates[stage] == Gate::Open
-            && self.plan.stages[stage].outputs[port].name != super::start::FAILED;
+            && self.plan.stages[stage].outputs[port].name != FAILED;
         let has_closed = |rank: usize| match &self.workers[stage][rank] {
             // A last record without its end is judged by how its worker ends.
             Some(io) => io.is_started && io.taps[port].is_none() && !io.exchange.has_last_of(port),

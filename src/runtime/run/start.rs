@@ -10,13 +10,8 @@ use super::recipe::Recipe;
 use super::window::{MapWindow, StreamWindow};
 use super::worker::{Exchange, Idleness, WorkerIo};
 use super::{Owner, RunLoop};
-use crate::model::{Mode, Record};
+use crate::model::{FAILED, Mode, Record, STDERR};
 use crate::runtime::supervisor::{Input, Phase, Worker};
-
-/// Where standard error has its number.
-pub(super) const STDERR: &str = "stderr";
-/// The port that no process writes to.
-pub(super) const FAILED: &str = "failed";
 
 impl Exchange {
     /// What stands in the place of one that was taken.

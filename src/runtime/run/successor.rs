@@ -17,7 +17,7 @@ use super::held::Held;
 use super::worker::{Exchange, NEARLY_FULL_BYTES, WorkerIo};
 use super::{Owner, RunLoop};
 use crate::graph::Plan;
-use crate::model::{Body, Exit, Format, Mode};
+use crate::model::{Body, Exit, FAILED, Format, Mode};
 use crate::process::{BRIEF, Notification};
 use crate::runtime::supervisor::{Input, Phase, Worker};
 
@@ -49,7 +49,7 @@ pub(crate) fn may_have_successors(plan: &Plan, stage: usize) -> bool {
         && declared.batch.is_none()
         && declared.ready.is_none()
         && declared.success_exit.contains(&Exit::SUCCESS)
-        && planned.outputs.iter().all(|port| port.format != Format::Json || port.name == super::start::FAILED)
+        && planned.outputs.iter().all(|port| port.format != Format::Json || port.name == FAILED)
         && plan.pipes.iter().all(|pipe| pipe.from != stage && pipe.to != stage)
 }
 

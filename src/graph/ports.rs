@@ -1,15 +1,18 @@
 //! Ports that a stage has.
 
-use crate::graph::resolve::Direction;
-use crate::model::{Edge, Mode, Place, Problem, STDIN, STDOUT, Stage};
+use crate::model::{Edge, FAILED, Mode, Place, Problem, STDERR, STDIN, STDOUT, Stage};
 
-/// The port that carries standard error.
-pub(in crate::graph) const STDERR: &str = "stderr";
-/// The port that carries records whose attempts are used up.
-pub(in crate::graph) const FAILED: &str = "failed";
+/// Which way records pass a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Direction {
+    /// Into the stage.
+    In,
+    /// Out of the stage.
+    Out,
+}
 
 /// What is wrong with this port at this end of an edge, if anything is.
-pub(in crate::graph) fn check(
+pub(super) fn check(
     number: usize,
     edge: &Edge,
     stage: &Stage,
