@@ -73,6 +73,37 @@ fn prefetch_bounds_what_one_worker_holds() {
 }
 
 #[test]
+fn no_record_waits_behind_a_slow_one_while_another_worker_could_do_it() {
+    // Each takes longer than any work that is given ahead; the fifth goes on when all others are done.
+    let worker = "mkdir -p done
+        while read -r number; do
+          if [ $number = 5 ]; then
+            until [ $(ls done | wc -l) = 19 ]; do sleep 0.02; done
+          else
+            sleep 0.1
+            touch done/$number
+          fi
+          echo $number
+        done";
+    let pipeline = format!(
+        "
+        stages: {{work: {{command: {}, mode: map, pool: 2}}}}
+        edges: [{{queue: stdin -> work -> stdout}}]",
+        json!(worker)
+    );
+    Scenario::new(&pipeline).stdin(numbers(20)).run().succeeded().wrote_lines(1..=20);
+}
+
+#[test]
+fn a_pool_far_wider_than_the_machine_answers_every_record_once() {
+    let pipeline = "
+        stages: {copy: {command: [cat], mode: map, pool: 100, ordered: true}}
+        edges: [{queue: stdin -> copy -> stdout}]";
+    let expected: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
+    Scenario::new(pipeline).stdin(numbers(100_000)).run().succeeded().wrote(expected);
+}
+
+#[test]
 fn a_map_command_that_answers_too_many_is_an_error_with_the_counts() {
     let pipeline = "
         stages: {twice: {command: [sed, -u, p], mode: map}}

@@ -86,12 +86,12 @@ impl RunLoop {
 
     fn give_map(&mut self, (stage, rank): (usize, usize), sharers: u64) {
         let most = self.plan.stages[stage].stage.max_records_per_worker.unwrap_or(u64::MAX);
-        let held = self.broker.held(stage, rank);
+        let (held, ahead) = (self.broker.held(stage, rank), self.rounds.ahead());
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
         let takes_records = io.takes_records();
         let Exchange::Map { window, .. } = &io.exchange else { return };
         let has_room = io.feeds[0].as_ref().is_some_and(|feed| feed.is_writable && feed.is_idle());
-        if !takes_records || io.input_closed || !has_room || !window.wants_more(held) {
+        if !takes_records || io.input_closed || !has_room || !window.wants_more(held, ahead) {
             return;
         }
         if io.given >= most {
@@ -132,7 +132,8 @@ impl RunLoop {
         let share = waiting.div_ceil(sharers.max(1)).max(1);
         let Some(io) = self.workers[stage][rank].as_ref() else { return 0 };
         let Exchange::Map { window, .. } = &io.exchange else { return 0 };
-        let mut records = window.records().saturating_sub(held).min(most - io.given).min(share);
+        let mut records =
+            window.records(self.rounds.ahead()).saturating_sub(held).min(most - io.given).min(share);
         let (mut bytes, mut leases) = (LEASE_BYTES, 0);
         while records > 0 && bytes > 0 {
             let Some(lease) = self.broker.lease(stage, rank, bytes, records) else { break };

@@ -96,6 +96,7 @@ use taps::Taps;
 pub(crate) use taps::{Sample, TapError};
 use tell::Events;
 use time::RunClock;
+use window::Rounds;
 pub(crate) use window::{LARGEST_PIPE, ONE_PAGE};
 pub(crate) use worker::TAIL_BYTES;
 use worker::{StderrTail, WorkerIo};
@@ -244,6 +245,9 @@ pub(crate) struct RunLoop {
     heard_at: Instant,
     /// How long it then meant to wait at most.
     patience: Duration,
+    /// When this thread last heard of events, and how long what it then did took.
+    woken_at: Instant,
+    rounds: Rounds,
     /// This process stood still, or was very busy: for so many turns more it only listens, as long as there is
     /// anything to hear. Others did not stand still, and what they did meanwhile takes more than one look.
     catches_up: u32,
@@ -329,6 +333,8 @@ impl RunLoop {
             flows: false,
             heard_at: Instant::now(),
             patience: Duration::MAX,
+            woken_at: Instant::now(),
+            rounds: Rounds::default(),
             catches_up: 0,
             asked_to_end: None,
             steering: Steering::default(),
@@ -363,6 +369,7 @@ impl RunLoop {
 
     fn turn(&mut self, ready: &mut Vec<Ready>) {
         let now = self.clock.now();
+        self.rounds.took(now.saturating_duration_since(self.woken_at));
         let was_away = now.saturating_duration_since(self.heard_at) > self.patience.saturating_add(AWAY);
         let timeout = match self.readable.is_empty() {
             true => {
@@ -380,6 +387,7 @@ impl RunLoop {
             tracing::error!(%error, "epoll failed");
             self.inputs.push_back(Input::Stop(Level::Kill));
         }
+        self.woken_at = self.clock.now();
         let is_control = |target| matches!(target, Target::Launcher | Target::Wake);
         for event in ready.iter() {
             match self.tokens.get(event.token) {

@@ -75,7 +75,7 @@ pub(super) struct Ready {
 }
 
 /// Events taken at once.
-const EVENTS: usize = 256;
+const EVENTS: usize = 1024;
 
 /// The epoll set.
 pub(super) struct Poller {
