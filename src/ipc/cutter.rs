@@ -4,11 +4,13 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use bytes::Bytes;
+use nix::errno::Errno;
 
 use super::buffer::BUFFER_BYTES;
 use super::chunk::{CHUNK_HEADER_BYTES, ChunkHeader};
 use super::framing::frame_bytes;
 use super::{Block, Buffers, Framing};
+use crate::sys::descriptor;
 
 /// An unfinished record up to this long is copied to the front of the next read; a longer one grows where it is.
 pub(crate) const SHORT_TAIL_BYTES: usize = 64 << 10;
@@ -100,10 +102,11 @@ impl Cutter {
     /// Reads on in the middle of a long record, without copying what is there already.
     fn read_on(&mut self, fd: BorrowedFd<'_>) -> io::Result<Result<Cut, Oversize>> {
         let start = self.tail.len();
-        self.tail.resize(start + BUFFER_BYTES.max(start / 2), 0);
-        let read = read_some(fd, &mut self.tail[start..]);
-        self.tail.truncate(start + *read.as_ref().ok().and_then(Option::as_ref).unwrap_or(&0));
-        let read = match read? {
+        if self.tail.capacity() - start < BUFFER_BYTES {
+            self.tail.reserve_exact(self.room_to_read_on());
+        }
+        // Not more than a buffer at once: what follows the record has to be copied.
+        let read = match read_with(|| descriptor::read_more(fd, &mut self.tail, BUFFER_BYTES))? {
             None => return Ok(Ok(Cut::Nothing)),
             Some(0) => return Ok(Ok(self.end())),
             Some(read) => read,
@@ -120,6 +123,18 @@ impl Cutter {
             block = Block::new(Bytes::from(whole), records);
         }
         Ok(self.check(block, read))
+    }
+
+    /// Room that a long record is given to grow: all that it needs, where its frame says how long it is, which was found
+    /// to be no more than is allowed; otherwise as much as it has, so that it is moved few times.
+    fn room_to_read_on(&self) -> usize {
+        let announced = match self.framing {
+            Framing::Length => frame_bytes(&self.tail),
+            Framing::Chunks => ChunkHeader::read(&self.tail).map(|header| header.bytes),
+            Framing::EndedBy(_) => None,
+        };
+        let missing = announced.map(|bytes| bytes.saturating_sub(self.tail.len()));
+        missing.unwrap_or(self.tail.len()).max(BUFFER_BYTES)
     }
 
     /// Where the whole records end, when the first `known` bytes are known to hold no end of a line.
@@ -173,9 +188,13 @@ impl Cutter {
 
 /// `None`: nothing is there now.
 fn read_some(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    use nix::errno::Errno;
+    read_with(|| nix::unistd::read(fd, &mut *buffer))
+}
+
+/// The same for any call that reads.
+fn read_with(mut read: impl FnMut() -> Result<usize, Errno>) -> io::Result<Option<usize>> {
     loop {
-        match nix::unistd::read(fd, buffer) {
+        match read() {
             Ok(read) => return Ok(Some(read)),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => return Ok(None),
@@ -267,6 +286,17 @@ mod tests {
         assert!(block.data == record);
         let held = block.data.try_into_mut().map_err(drop).expect("nobody else has it").capacity();
         assert!(held <= 4 * record.len(), "{held}");
+    }
+
+    #[test]
+    fn a_frame_is_given_the_room_that_it_says_it_needs() {
+        let length = 3 << 20;
+        let frame = [&u32::try_from(length).unwrap().to_le_bytes()[..], &vec![b'x'; length]].concat();
+        let chunks: Vec<Vec<u8>> = frame.chunks(1 << 19).map(<[u8]>::to_vec).collect();
+        let block = cut(Framing::Length, 64 << 20, &chunks).unwrap().remove(0);
+        assert!(block.data == frame);
+        let held = block.data.try_into_mut().map_err(drop).expect("nobody else has it").capacity();
+        assert!(held < frame.len() + BUFFER_BYTES, "{held}");
     }
 
     #[test]

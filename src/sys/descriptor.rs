@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, SealFlag, fcntl};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::pipe2;
@@ -30,6 +31,20 @@ pub(crate) fn set_pipe_size(fd: BorrowedFd<'_>, bytes: usize) -> Option<usize> {
         Ok(size) => usize::try_from(size).ok(),
         Err(_) => None,
     }
+}
+
+/// Reads once into the room behind `bytes`, of which it uses so much at most, and that nobody has filled with zeroes.
+/// Returns how much was read; at an error nothing has changed.
+pub(crate) fn read_more(fd: BorrowedFd<'_>, bytes: &mut Vec<u8>, most: usize) -> Result<usize, Errno> {
+    let room = bytes.spare_capacity_mut();
+    let most = room.len().min(most);
+    let (read, _) =
+        rustix::io::read(fd, &mut room[..most]).map_err(|error| Errno::from_raw(error.raw_os_error()))?;
+    let read = read.len();
+    let filled = bytes.len() + read;
+    // SAFETY: the call has initialised the first `read` bytes behind those of `bytes`, within its capacity.
+    unsafe { bytes.set_len(filled) };
+    Ok(read)
 }
 
 /// How many bytes lie unread in a pipe, asked at either end.

@@ -192,6 +192,12 @@ impl Feed {
         if self.keep_bytes == 0 {
             return;
         }
+        if block.records == 1 && block.len() > self.keep_bytes {
+            // It has been begun, since the pipe cannot hold all of it, and what came before it has been read.
+            self.delivered.clear();
+            self.delivered_bytes = 0;
+            return;
+        }
         // A little of each of many reads must not hold all their buffers, for as long as a slow worker takes.
         let block = block.kept();
         self.delivered_bytes += block.len();
