@@ -93,7 +93,8 @@ fn number(unit: Unit, shown: f64) -> String {
     let digits = match shown {
         100.0.. => 0,
         10.0.. => 1,
-        _ => 2,
+        0.05.. => 2,
+        _ => 4,
     };
     format!("{shown:.digits$} {}", unit.name())
 }

@@ -50,14 +50,32 @@ fn small(
     };
     let few = context.size(200_000, 50_000);
     let fewer = context.size(60_000, 20_000);
-    Ok(Contest::new(MILLIONS, move || {
+    let contest = Contest::new(MILLIONS, move || {
         let expected = format!("{count} {}", sum(count));
         printing(&mut pipeline.command(), &expected).map(|seconds| seconds / count as f64)
     })
     .peer("mp.Queue", "python3", 5.0, by_hand("queue", few))
     .peer("imap_unordered", "python3", 10.0, by_hand("imap", fewer))
     .peer("… chunks of 1000", "python3", None, by_hand("chunks", count))
-    .peer("mp.Queue of lists of 1000", "python3", 0.5, by_hand("lists", count)))
+    .peer("mp.Queue of lists of 1000", "python3", 0.5, by_hand("lists", count));
+    if kind != "integers" {
+        return Ok(contest);
+    }
+    let (tasks, batches) = (context.size(10_000, 2_000), context.size(1_000_000, 200_000));
+    Ok(contest.peer("Ray, tasks", "ray", None, move || over("over_ray.py", "tasks", &[], tasks)).peer(
+        "… tasks of 1000",
+        "ray",
+        None,
+        move || over("over_ray.py", "batches", &[], batches),
+    ))
+}
+
+/// Cost of one record by a script over somebody else's framework, which measures by itself: its start takes seconds, and
+/// is not counted, unlike that of the engine.
+fn over(script: &str, contender: &str, arguments: &[u64], count: u64) -> Cost {
+    let mut command = program(python::needed()?, script, [contender]);
+    command.args(arguments.iter().chain([&count]).map(u64::to_string));
+    told(&mut command).map(|seconds| seconds / count as f64)
 }
 
 pub(super) fn small_arrays(context: &Context) -> Result<Contest, String> {
@@ -94,11 +112,17 @@ fn arrays(
             printing(&mut command, &count.to_string()).map(|seconds| seconds / count as f64)
         }
     };
-    Ok(Contest::new(Unit::Rate(1.0, "arrays/s"), move || {
+    let contest = Contest::new(Unit::Rate(1.0, "arrays/s"), move || {
         printing(&mut pipeline.command(), &count.to_string()).map(|seconds| seconds / count as f64)
     })
     .peer("mp.Queue", "python3", targets.0, by_hand("queue", few))
-    .peer("SharedMemory slots by hand", "python3", targets.1, by_hand("slots", count)))
+    .peer("SharedMemory slots by hand", "python3", targets.1, by_hand("slots", count));
+    let by =
+        move |script: &'static str, contender: &'static str| move || over(script, contender, &[bytes], few);
+    Ok(contest
+        .peer("dora", "dora", None, by("over_dora.py", "arrays"))
+        .peer("… send_output_raw", "dora", None, by("over_dora.py", "buffers"))
+        .peer("Ray", "ray", None, by("over_ray.py", "arrays")))
 }
 
 // ---- the way of one record
@@ -120,6 +144,9 @@ pub(super) fn round_trip(context: &Context) -> Result<Contest, String> {
         .peer("two pipes", "python3", None, move || trip(&mut program(python, "trips.py", ["pipe"]), trips))
         .peer("two mp.Queues", "python3", None, move || {
             told(&mut program(python, "trips.py", ["queue", &trips.to_string()]))
+        })
+        .peer("two nodes of dora", "dora", None, move || {
+            told(&mut program(python, "over_dora.py", ["trips", &trips.to_string()]))
         }))
 }
 
