@@ -101,17 +101,21 @@ impl Plan {
     /// Whether the width of a stage's pool is more than a number: worker `i` is joined to worker `i` of another stage by a
     /// pipe, or has the records of its keys, or of all, for itself.
     pub(crate) fn is_bound_to_width(&self, stage: usize) -> bool {
-        let has_lanes = |&queue: &usize| {
-            let options = &self.queues[queue].options;
-            options.partition_by.is_some() || options.to_each
-        };
+        let mut queues = self.stages[stage].inputs.iter().flat_map(|port| &port.queues);
         self.pipes.iter().any(|pipe| pipe.from == stage || pipe.to == stage)
-            || self.stages[stage].inputs.iter().flat_map(|port| &port.queues).any(has_lanes)
+            || queues.any(|&queue| self.queues[queue].has_lanes())
     }
 
     /// The position of the stage of this name.
     pub(crate) fn stage_position(&self, name: &str) -> Option<usize> {
         self.stages.iter().position(|plan| plan.stage.name == name)
+    }
+}
+
+impl QueuePlan {
+    /// Whether each worker of the consuming pool has records for itself: those of its keys, or all.
+    pub(crate) fn has_lanes(&self) -> bool {
+        self.options.partition_by.is_some() || self.options.to_each
     }
 }
 

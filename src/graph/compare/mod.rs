@@ -127,7 +127,7 @@ impl<'a> Pair<'a> {
         // A lane for each worker: a pool of another width has other lanes.
         if let (Edge::Queue(old), Edge::Queue(new)) = (old, new)
             && step != Step::Replace
-            && (new.options.partition_by.is_some() || new.options.to_each)
+            && new.has_lanes()
             && self.consumer_width(self.old, old) != self.consumer_width(self.new, new)
         {
             step = Step::Replace;
@@ -250,7 +250,7 @@ impl<'a> Pair<'a> {
                 }
             }
         }
-        for edge in self.ports_that_differ(old, new) {
+        for edge in self.ports_that_differ(old, new).into_iter().chain(self.lanes_that_go(old, edges)) {
             because(edge, &mut why);
         }
         let pipes = |plan: &'a Plan| plan.pipes.iter().map(move |pipe| (plan, pipe));
@@ -281,6 +281,15 @@ impl<'a> Pair<'a> {
             }
         }
         found
+    }
+
+    /// Queues that have gone and had a lane for each worker. What waits there is those workers', in a pool of their width.
+    fn lanes_that_go(&self, old: &StagePlan, edges: &[EdgeChange]) -> Vec<&'a str> {
+        let has_gone = |name: &str| {
+            edges.iter().any(|edge| !edge.is_pipe && edge.edge == name && edge.step == Step::Remove)
+        };
+        let queues = old.inputs.iter().flat_map(|port| &port.queues).map(|&at| &self.old.queues[at]);
+        queues.filter(|queue| queue.has_lanes() && has_gone(&queue.name)).map(|queue| &*queue.name).collect()
     }
 
     /// Queues that have come to its ports, or have gone.

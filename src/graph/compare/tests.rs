@@ -78,6 +78,28 @@ fn a_pool_that_has_records_by_their_key_is_replaced_and_its_queue_begins_anew() 
 }
 
 #[test]
+fn a_stage_whose_edge_by_key_is_gone_is_replaced_as_what_waits_there_is_its_old_workers() {
+    let build = |width, options: fn(&mut QueueOptions)| {
+        let stages = Build::new().stage("a").stage("c").with("b", |b| b.pool = pool(width));
+        stages.queue_with("c -> b", options).queue_with("a -> b", options)
+    };
+    let options: [fn(&mut QueueOptions); 2] =
+        [|queue| queue.partition_by = Some(PartitionKey::Field(1)), |queue| queue.to_each = true];
+    for options in options {
+        let old = build(2, options);
+        let mut new = old.clone();
+        new.0.edges.remove(0);
+        let change = between(&old, &new);
+        assert_eq!(steps(&change)[2], ("b", Step::Replace));
+        assert_eq!(change.stages[2].why[0], edge("c -> b"));
+    }
+    let shared = build(2, |_| {});
+    let mut new = shared.clone();
+    new.0.edges.remove(0);
+    assert_eq!(steps(&between(&shared, &new))[2], ("b", Step::Rewire));
+}
+
+#[test]
 fn an_edge_that_goes_elsewhere_is_another_edge_and_its_producer_keeps_its_workers() {
     let old = Build::new().stage("a").stage("b").stage("c").queue("a -> b").queue("a.x -> c");
     let new = Build::new().stage("a").stage("b").stage("c").queue("a -> c").queue("a.x -> b");
