@@ -158,11 +158,12 @@ impl RunLoop {
             answer_all(answers, Err(error));
             return self.settle_fallen();
         }
+        let merged = self.reloads.live.merge(&self.plan, &plan, &change, &ended);
         if change.is_nothing() {
-            self.reloads.live.plan = plan;
+            // But perhaps the order in which it is written, by which positions are told.
+            self.reloads.live = merged.live;
             return answer_all(answers, Ok(Reloaded { change, took: Duration::ZERO }));
         }
-        let merged = self.reloads.live.merge(&self.plan, &plan, &change, &ended);
         let is_exclusive = |&(old, new): &(usize, usize)| {
             merged.prepared.stages[old].stage.exclusive || merged.prepared.stages[new].stage.exclusive
         };
