@@ -37,6 +37,9 @@ pub(super) const TESTS: &[Test] = crate::tests![
     what_a_new_source_writes_before_the_old_one_has_left_is_passed_on_after_it,
     keys_stay_in_order_when_their_pool_is_replaced,
     a_pipe_and_both_its_ends_are_replaced_together,
+    a_document_in_another_order_is_no_change_and_stages_stay_who_they_are,
+    what_an_old_worker_has_not_read_is_the_new_ones,
+    records_by_key_that_are_given_back_are_done_by_a_pool_of_another_width,
 ];
 
 fn counting(work: &str) -> String {
@@ -609,4 +612,73 @@ fn filters_that_fall_over_do_not_end_what_feeds_them() {
     let (report, _, folder) = live.finish();
     assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
     all_numbers(&folder);
+}
+
+fn a_document_in_another_order_is_no_change_and_stages_stay_who_they_are() {
+    let live = Live::start(&counting("command: [cat]"));
+    live.wait_for_lines("out.txt", 500);
+    live.wait_until("they are told of", |live| live.pids().len() == 3);
+    let before = live.pids();
+    let reordered = |work: &str| {
+        format!(
+            "stages:\n  store: {{command: cat, stdout: out.txt}}\n  work: {{{work}}}\n  count: {{command: '{COUNTS}'}}\n\
+             edges:\n  - queue: work -> store\n  - queue: count -> work\n"
+        )
+    };
+    assert!(reload(&live, &reordered("command: [cat]")).unwrap().change.is_nothing());
+    let reloaded = reload(&live, &reordered("command: [cat, -u]")).unwrap();
+    assert_eq!(reloaded.change.stages_to(Step::Replace).collect::<Vec<_>>(), ["work"]);
+    live.wait_until("it has been replaced", |live| live.started("work") == 2);
+    for stage in ["count", "store"] {
+        assert_eq!(live.pids()[stage], before[stage], "`{stage}` keeps its worker");
+    }
+    live.write("enough", "");
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    all_numbers(&folder);
+}
+
+fn what_an_old_worker_has_not_read_is_the_new_ones() {
+    let text = |work: &str| {
+        format!(
+            "stages:\n  count: {{command: seq 3000}}\n  work: {{command: {work}, stop: {{grace: 200ms}}}}\n  \
+             store: {{command: cat, stdout: out.txt}}\nedges:\n  - queue: count -> work -> store\n"
+        )
+    };
+    let live = Live::start(&text("[sleep, 60]"));
+    live.wait_until("it is told of", |live| live.started("work") == 1);
+    reload(&live, &text("[cat]")).unwrap();
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    let work = report.stages.iter().find(|stage| stage.stage == "work").unwrap();
+    assert_eq!((work.records_in, work.records_out), (3000, 3000));
+    all_numbers(&folder);
+}
+
+fn records_by_key_that_are_given_back_are_done_by_a_pool_of_another_width() {
+    let text = |pool: u32, command: &str| {
+        format!(
+            "stages:\n  count: {{command: seq 300}}\n  \
+             work: {{command: {command}, mode: map, pool: {pool}, prefetch: 20, stop: {{grace: 200ms}}}}\n  \
+             store: {{command: cat, stdout: out.txt}}\nedges:\n  - {{queue: count -> work, partition_by: 1}}\n  \
+             - queue: work -> store\n"
+        )
+    };
+    let live = Live::start(&text(3, "[sleep, 60]"));
+    let held = |live: &Live| {
+        let snapshot = live.run.snapshot().unwrap();
+        let work = snapshot.stages.into_iter().find(|stage| stage.stage == "work").unwrap();
+        work.slots.iter().map(|slot| slot.held).sum::<u64>()
+    };
+    live.wait_until("each holds all that it may", |live| held(live) == 60);
+    reload(&live, &text(2, "[sed, -u, p;d]")).unwrap();
+    // What lay in the old queue has gone with its workers; what they held has not.
+    let (report, _, folder) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    let lines = std::fs::read_to_string(folder.path().join("out.txt")).unwrap();
+    let numbers: BTreeSet<&str> = lines.lines().collect();
+    assert_eq!(numbers.len(), lines.lines().count(), "none came twice");
+    let edge = report.edges.iter().find(|edge| edge.edge == "count -> work").unwrap();
+    assert_eq!(edge.delivered, numbers.len() as u64);
+    assert!(numbers.len() >= 60, "{} of those that were held", numbers.len());
 }

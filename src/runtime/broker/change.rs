@@ -66,6 +66,9 @@ impl Broker {
                 .and_then(|port| port.queues.first())
                 .map_or(Framing::EndedBy(b'\n'), |&queue| Framing::of(plan.queues[queue].format)),
             is_retired: false,
+            successor: None,
+            is_gone: false,
+            predecessors: 0,
             has_left: false,
             records_in: 0,
             records_out: 0,
@@ -150,6 +153,7 @@ impl Broker {
             }
             if let Some(old) = retired(stage) {
                 self.share_exchange(plan, old, stage);
+                self.follow(old, stage);
             }
         }
         // Whoever else took from a queue that is in effect does so no more.
@@ -237,6 +241,30 @@ impl Broker {
         input.next = 0;
     }
 
+    /// What workers of the old form give back is for the new one, which does not end before them.
+    fn follow(&mut self, old: usize, new: usize) {
+        for before in (0..new).filter(|&before| before != old) {
+            if self.stages[before].successor == Some(old) {
+                self.stages[before].successor = Some(new);
+            }
+        }
+        self.stages[new].predecessors = std::mem::take(&mut self.stages[old].predecessors);
+        if !self.stages[old].is_gone {
+            self.stages[old].successor = Some(new);
+            self.stages[new].predecessors += 1;
+        }
+    }
+
+    /// Nobody of this form of a stage gives anything back any more.
+    pub(super) fn goes(&mut self, stage: usize) {
+        self.stages[stage].is_gone = true;
+        let Some(next) = self.stages[stage].successor.take() else { return };
+        self.stages[next].predecessors -= 1;
+        for port in 0..self.stages[next].inputs.len() {
+            note(&mut self.changes.consumers, Consumer::Port { stage: next, port });
+        }
+    }
+
     // ---- exchanges
 
     /// The new form of a stage gets its records where the old one does.
@@ -311,11 +339,17 @@ impl Broker {
         if self.exchanges[exchange].order.is_some() == ordered || self.shares_exchange(stage) {
             return;
         }
-        let held_back = self.exchanges[exchange].set_ordered(ordered);
-        for (producer, block) in held_back.map(|mut order| order.clear()).into_iter().flatten().flatten() {
+        self.let_go(exchange);
+        self.exchanges[exchange].set_ordered(ordered);
+        self.note_exchange(stage);
+    }
+
+    /// Results leave that wait for others before them.
+    pub(super) fn let_go(&mut self, exchange: usize) {
+        let held_back = self.exchanges[exchange].order.as_mut().map(super::order::Order::clear);
+        for (producer, block) in held_back.into_iter().flatten().flatten() {
             self.publish(producer, block);
         }
-        self.note_exchange(stage);
     }
 
     /// Whether nothing more will be taken for a stage that another form has taken over from.

@@ -180,8 +180,7 @@ impl Exchange {
     }
 
     /// Nobody holds anything: what waits is numbered anew, and results leave in order from now on, or as they come.
-    /// Gives what was held back.
-    pub(crate) fn set_ordered(&mut self, ordered: bool) -> Option<Order> {
+    pub(crate) fn set_ordered(&mut self, ordered: bool) {
         let waiting = self.take_waiting();
         self.next_sequence = 0;
         for mut lease in waiting {
@@ -189,7 +188,7 @@ impl Exchange {
             self.next_sequence += lease.open();
             self.put_back(lease);
         }
-        std::mem::replace(&mut self.order, ordered.then(Order::default))
+        self.order = ordered.then(Order::default);
     }
 
     /// Records that a worker holds.
@@ -236,24 +235,36 @@ impl Exchange {
         }
     }
 
-    /// The first returned records that `may_have` says yes to, at most so many: one where they are tried one by one.
-    pub(crate) fn take_returned(
-        &mut self,
-        max_records: u64,
-        framing: Framing,
-        may_have: impl Fn(&Lease) -> bool,
-    ) -> Option<Lease> {
-        let position = self.returned.iter().position(may_have)?;
+    /// What is to be given out before anything from the queues, in order.
+    pub(crate) fn returned(&self) -> impl Iterator<Item = &Lease> {
+        self.returned.iter()
+    }
+
+    /// Takes returned records, at most so many: one where they are tried one by one.
+    pub(crate) fn take_returned(&mut self, position: usize, max_records: u64, framing: Framing) -> Lease {
         let lease = &mut self.returned[position];
         let max_records = if lease.alone { 1 } else { max_records };
         if lease.block.records <= max_records {
-            return self.returned.remove(position);
+            return self.returned.remove(position).expect("it was just looked at");
         }
         // What one worker held may be more than another is to have.
         let block = lease.block.take_records(framing, max_records);
         let first = Lease { block, ..lease.clone() };
         lease.sequence += first.block.records;
-        Some(first)
+        first
+    }
+
+    /// Of what was returned, in order: which is parted into leases of one record each.
+    pub(crate) fn part_returned(&mut self, which: &[bool], framing: Framing) {
+        for (lease, &is_parted) in std::mem::take(&mut self.returned).into_iter().zip(which) {
+            let mut rest = Some(lease);
+            while let Some(lease) = rest.take_if(|_| is_parted) {
+                let (first, others) = lease.split_first(framing);
+                self.returned.push_back(first);
+                rest = others;
+            }
+            self.returned.extend(rest);
+        }
     }
 
     /// Whether a worker holds records that are tried one by one: it is given nothing else.
@@ -268,11 +279,6 @@ impl Exchange {
             lease.alone = true;
             self.put_back(lease);
         }
-    }
-
-    /// Whether a returned record waits that `may_have` says yes to.
-    pub(crate) fn has_returned(&self, may_have: impl Fn(&Lease) -> bool) -> bool {
-        self.returned.iter().any(may_have)
     }
 
     /// A lease of records that come from a queue for the first time.

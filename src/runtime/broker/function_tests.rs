@@ -178,7 +178,7 @@ impl Trial {
             Op::Take(records) => {
                 if let Some((queue, block)) = self.broker.take(Consumer::Stdout, 0, usize::MAX, records) {
                     self.out.extend(lines(&block));
-                    self.broker.deliver(queue, block.records);
+                    self.broker.deliver(None, queue, block.records);
                 }
             }
         }

@@ -17,27 +17,22 @@ impl Broker {
     ) -> Option<&Lease> {
         let framing = self.input_framing(stage);
         let seat = self.seat(stage, rank);
-        let is_left = self.stages[stage].is_retired && self.shares_exchange(stage);
-        let queues = &self.queues;
         let id = self.stages[stage].exchange?;
-        let exchange = &mut self.exchanges[id];
+        self.part_strays(stage, id);
+        let exchange = &self.exchanges[id];
         if exchange.holds_alone(seat) {
             return None;
         }
         // What was given back is the new form's of a stage that another has taken over from.
+        let is_left = self.stages[stage].is_retired && self.shares_exchange(stage);
         let is_free = exchange.leases(seat).is_empty();
-        let order = exchange.order.take();
-        let may = |sequence| order.as_ref().is_none_or(|order| order.may_lease(sequence));
-        let returned = exchange.take_returned(max_records, framing, |lease| {
-            !is_left
-                && queues[lease.queue].lane(rank) == lease.lane
-                && may(lease.sequence)
-                && (is_free || !lease.alone)
+        let may = |sequence| exchange.order.as_ref().is_none_or(|order| order.may_lease(sequence));
+        let returned = exchange.returned().position(|lease| {
+            !is_left && may(lease.sequence) && (is_free || !lease.alone) && self.is_for(stage, rank, lease)
         });
         let may_take = exchange.may_take_new() && may(exchange.next_sequence());
-        exchange.order = order;
         let lease = match returned {
-            Some(lease) => lease,
+            Some(position) => self.exchanges[id].take_returned(position, max_records, framing),
             None if may_take => {
                 let (queue, block) =
                     self.take(Consumer::Port { stage, port: 0 }, rank, max_bytes, max_records)?;
@@ -50,6 +45,40 @@ impl Broker {
         let exchange = &mut self.exchanges[id];
         exchange.hold(seat, lease);
         exchange.leases(seat).back()
+    }
+
+    /// Whether this worker may have what was given back.
+    fn is_for(&self, stage: usize, rank: usize, lease: &Lease) -> bool {
+        let queue = &self.queues[lease.queue];
+        if queue.is_shared() || self.consumers[lease.queue] == (Consumer::Port { stage, port: 0 }) {
+            return queue.lane(rank) == lease.lane;
+        }
+        // The pool of the form before may have been of another width. Records of one key still go to one worker, and where
+        // there are no keys any more, to anybody.
+        let framing = self.input_framing(stage);
+        let first = framing.body(&lease.block.data[..framing.first(&lease.block.data)]);
+        self.lane_of(stage, first).is_none_or(|lane| lane == rank)
+    }
+
+    /// The worker that a record belongs to by its key.
+    fn lane_of(&self, stage: usize, body: &[u8]) -> Option<usize> {
+        let own = Consumer::Port { stage, port: 0 };
+        let mut queues = self.stages[stage].inputs[0].queues.iter().filter(|&&of| self.consumers[of] == own);
+        queues.find_map(|&of| self.queues[of].lane_of(body))
+    }
+
+    /// What was given back by the form before, of which each worker had others of all keys, is parted.
+    fn part_strays(&mut self, stage: usize, exchange: usize) {
+        let own = Consumer::Port { stage, port: 0 };
+        let is_stray = |lease: &Lease| {
+            let has_keys = !self.queues[lease.queue].is_shared() && self.lane_of(stage, &[]).is_some();
+            lease.block.records > 1 && has_keys && self.consumers[lease.queue] != own
+        };
+        if self.exchanges[exchange].returned().any(is_stray) {
+            let strays: Vec<bool> = self.exchanges[exchange].returned().map(is_stray).collect();
+            let framing = self.input_framing(stage);
+            self.exchanges[exchange].part_returned(&strays, framing);
+        }
     }
 
     /// Leases a batch: like [`Broker::lease`], but of several blocks where one is not enough. `false` where there
@@ -117,12 +146,13 @@ impl Broker {
     pub(crate) fn give_back_reserved(&mut self, stage: usize, rank: usize) {
         let seat = self.seat(stage, rank);
         self.exchange_mut(stage).give_back_reserved(seat);
-        note(&mut self.changes.consumers, Consumer::Port { stage, port: 0 });
+        self.return_to_queues(stage);
+        self.note_exchange(stage);
     }
 
     /// Whether records wait for another attempt that this worker may have.
     pub(crate) fn has_returned(&self, stage: usize, rank: usize) -> bool {
-        self.exchange(stage).has_returned(|lease| self.queues[lease.queue].lane(rank) == lease.lane)
+        self.exchange(stage).returned().any(|lease| self.is_for(stage, rank, lease))
     }
 
     /// Whether nothing more comes to this port than what waits.
@@ -181,7 +211,7 @@ impl Broker {
             return Err(TooMany { held, answered });
         };
         for part in &parts {
-            self.deliver(part.queue, part.records);
+            self.deliver(Some(stage), part.queue, part.records);
         }
         if self.exchange(stage).order.is_none() {
             if let Some(port) = port {
@@ -213,7 +243,7 @@ impl Broker {
         }
         let parts = self.exchange_mut(stage).answer(seat, records).unwrap_or_default();
         if let Some(part) = parts.first() {
-            self.deliver(part.queue, part.records);
+            self.deliver(Some(stage), part.queue, part.records);
             self.leave(stage, part.sequence, part.records, results);
         }
         Ok(())
@@ -243,7 +273,7 @@ impl Broker {
     pub(crate) fn answer_all(&mut self, stage: usize, rank: usize, results: Results) {
         let seat = self.seat(stage, rank);
         let Some(lease) = self.exchange_mut(stage).take_held(seat) else { return };
-        self.deliver(lease.queue, lease.block.records);
+        self.deliver(Some(stage), lease.queue, lease.block.records);
         self.leave(stage, lease.sequence, lease.block.records, results);
     }
 

@@ -103,6 +103,12 @@ struct Stage {
     framing: Framing,
     /// Another form of it has taken over.
     is_retired: bool,
+    /// What its workers have and do not use comes back to the queues of this form of it, until it is gone.
+    successor: Option<usize>,
+    /// Nobody takes anything for it any more.
+    is_gone: bool,
+    /// Forms before it that are not gone.
+    predecessors: usize,
     /// It is gone, and what is left in its exchange is another form's of it.
     has_left: bool,
     records_in: u64,
@@ -342,18 +348,19 @@ impl Broker {
         self.input_queues(consumer).iter().map(share).sum()
     }
 
-    /// Records that were taken have reached their consumer.
-    pub(crate) fn deliver(&mut self, queue: usize, records: u64) {
+    /// Records that were taken have reached workers of this stage, or standard output. It is not asked whom the queue
+    /// leads to: under a reload that may be the next form of the stage.
+    pub(crate) fn deliver(&mut self, stage: Option<usize>, queue: usize, records: u64) {
         self.queues[queue].books.delivered += records;
-        if let Consumer::Port { stage, .. } = self.consumers[queue] {
+        if let Some(stage) = stage {
             self.stages[stage].records_in += records;
         }
     }
 
     /// Records that were counted as delivered lie where their worker did not read them.
-    pub(crate) fn undeliver(&mut self, queue: usize, records: u64) {
+    pub(crate) fn undeliver(&mut self, stage: Option<usize>, queue: usize, records: u64) {
         self.queues[queue].books.delivered -= records;
-        if let Consumer::Port { stage, .. } = self.consumers[queue] {
+        if let Some(stage) = stage {
             self.stages[stage].records_in -= records;
         }
     }
@@ -377,9 +384,16 @@ impl Broker {
 
     /// Whether a worker has had all that will ever come to this port.
     pub(crate) fn is_ended(&self, consumer: Consumer, rank: usize) -> bool {
-        self.input_queues(consumer)
-            .iter()
-            .all(|&queue| self.queues[queue].is_ended(self.queues[queue].lane(rank)))
+        !self.may_get_back(consumer)
+            && self
+                .input_queues(consumer)
+                .iter()
+                .all(|&queue| self.queues[queue].is_ended(self.queues[queue].lane(rank)))
+    }
+
+    /// Whether what a form of a stage before this one was given may yet come back.
+    fn may_get_back(&self, consumer: Consumer) -> bool {
+        matches!(consumer, Consumer::Port { stage, .. } if self.stages[stage].predecessors > 0)
     }
 
     /// Whether everything that will ever come to this stage has been taken, by whichever worker.
@@ -388,7 +402,8 @@ impl Broker {
             let queue = &self.queues[queue];
             queue.has_no_consumer() || queue.is_over()
         };
-        self.stages[stage].inputs.iter().flat_map(|input| &input.queues).all(is_done)
+        self.stages[stage].predecessors == 0
+            && self.stages[stage].inputs.iter().flat_map(|input| &input.queues).all(is_done)
     }
 
     /// Whether a queue into this stage is full, or its producer waits until there is room again.
@@ -438,10 +453,16 @@ impl Broker {
             for lease in self.exchanges[exchange].clear() {
                 self.queues[lease.queue].books.discard(reason, lease.open());
             }
+            if reason == Reason::EdgeRemoved {
+                // Results that had to wait for those of records that are gone. Of a stage that fails or is stopped only
+                // what comes before the gap has left.
+                self.let_go(exchange);
+            }
         }
         for port in 0..self.stages[stage].inputs.len() {
             self.close_consumer(Consumer::Port { stage, port }, reason);
         }
+        self.goes(stage);
     }
 
     fn after_close(&mut self, queue: usize) {

@@ -162,6 +162,14 @@ impl Queue {
         self.sharing == Sharing::Demand
     }
 
+    /// The lane of a record by its key, where keys choose.
+    pub(crate) fn lane_of(&self, body: &[u8]) -> Option<usize> {
+        match &self.sharing {
+            Sharing::Key(key) => Some(lane_of(body, key, self.lanes.len())),
+            Sharing::Demand | Sharing::All => None,
+        }
+    }
+
     /// How many lanes there are: 1, or one for each worker.
     pub(crate) fn lanes(&self) -> usize {
         self.lanes.len()
@@ -363,13 +371,18 @@ impl Queue {
     }
 }
 
+/// The lane that the key of a record chooses.
+fn lane_of(body: &[u8], key: &PartitionKey, lanes: usize) -> usize {
+    // A record without a readable key goes where all such records go.
+    let number = key_of(body, key).unwrap_or(0);
+    usize::try_from(number % lanes as u64).expect("a remainder below the number of lanes")
+}
+
 /// The records of a block by the lane that their key chooses, each lane's in their order.
 fn partition(block: &Block, framing: Framing, key: &PartitionKey, lanes: usize) -> Vec<Block> {
     let mut parts: Vec<(BytesMut, u64)> = vec![(BytesMut::new(), 0); lanes];
     for record in framing.records(&block.data) {
-        // A record without a readable key goes where all such records go.
-        let number = key_of(framing.body(record), key).unwrap_or(0);
-        let lane = usize::try_from(number % lanes as u64).expect("a remainder below the number of lanes");
+        let lane = lane_of(framing.body(record), key, lanes);
         let (bytes, records) = &mut parts[lane];
         bytes.extend_from_slice(record);
         // The open record is the last of this block, and need not be the last of its lane's next block.

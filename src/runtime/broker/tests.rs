@@ -1,6 +1,9 @@
 //! The broker beside small models of what it owes: random events, and then the books.
 
+mod documents;
+mod reloads;
 mod trial;
+mod world;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -85,7 +88,7 @@ proptest! {
                 }
                 (false, records) => {
                     if let Some((queue, block)) = broker.take(Consumer::Stdout, 0, usize::MAX, records) {
-                        broker.deliver(queue, block.records);
+                        broker.deliver(None, queue, block.records);
                         let numbers = numbers(&block);
                         let expected: Vec<u64> = waiting.drain(..numbers.len()).collect();
                         prop_assert_eq!(&numbers, &expected);

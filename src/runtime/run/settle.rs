@@ -317,10 +317,10 @@ impl RunLoop {
         };
         for &(queue, ref block) in &back.unread {
             undo(queue, block.records);
-            self.broker.undeliver(queue, block.records);
+            self.broker.undeliver(Some(worker.stage), queue, block.records);
         }
         for (queue, records) in back.read {
-            self.broker.deliver(queue, records);
+            self.broker.deliver(Some(worker.stage), queue, records);
         }
         let back: Vec<(usize, Block)> = back.unread.into_iter().chain(back.unwritten).collect();
         for (queue, block) in back.into_iter().rev() {

@@ -323,7 +323,7 @@ impl RunLoop {
     /// The program has let go of its end, with these records in it.
     fn nobody_reads(&mut self, unread: Vec<(usize, u64)>) {
         for (queue, records) in unread {
-            self.broker.undeliver(queue, records);
+            self.broker.undeliver(None, queue, records);
             self.broker.discard(queue, records, Reason::ConsumerEnded);
         }
         self.close_stdout();
@@ -343,7 +343,7 @@ impl RunLoop {
     fn pump_inside(&mut self, outlet: &Outlet) {
         while let Some((bytes, records)) = outlet.room() {
             let Some((queue, block)) = self.broker.take(Consumer::Stdout, 0, bytes, records) else { break };
-            self.broker.deliver(queue, block.records);
+            self.broker.deliver(None, queue, block.records);
             match self.without_segments(block) {
                 Ok(block) => outlet.put(queue, block),
                 Err(error) => return self.stdout_failed(&error),
@@ -381,7 +381,7 @@ impl RunLoop {
         let broker = &self.broker;
         let result = feed.write(|queue| broker.framing(queue), |queue, records| wrote.push((queue, records)));
         for (queue, records) in wrote {
-            self.broker.deliver(queue, records);
+            self.broker.deliver(None, queue, records);
         }
         self.has_moved = true;
         match result {

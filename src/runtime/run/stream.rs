@@ -104,7 +104,7 @@ impl RunLoop {
         let result = feed.write(|queue| broker.framing(queue), |queue, records| wrote.push((queue, records)));
         if !is_leased {
             for (queue, records) in wrote {
-                self.broker.deliver(queue, records);
+                self.broker.deliver(Some(stage), queue, records);
                 if let Exchange::Stream { fed, .. } = &mut io.exchange {
                     match fed.iter_mut().find(|(of, _)| *of == queue) {
                         Some(entry) => entry.1 += records,

@@ -238,7 +238,7 @@ impl Trial {
             return Vec::new();
         };
         assert!(block.records <= records.max(1));
-        self.broker.deliver(queue, block.records);
+        self.broker.deliver((consumer == LOST).then_some(LOSER), queue, block.records);
         numbers(&block)
     }
 
@@ -472,16 +472,19 @@ impl Trial {
     }
 }
 
-/// Random trials of some hundred steps each, until there were so many in all.
-pub(super) fn steps(count: usize) {
-    struct Told(u64);
-    impl Drop for Told {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("this was the trial of the seed {:#x}", self.0);
-            }
+/// The seed of a trial, told when it fails.
+pub(super) struct Told(pub(super) u64);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("this was the trial of the seed {:#x}", self.0);
         }
     }
+}
+
+/// Random trials of some hundred steps each, until there were so many in all.
+pub(super) fn steps(count: usize) {
     let mut done = 0;
     while done < count {
         let told = Told(fastrand::u64(..));
