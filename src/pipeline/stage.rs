@@ -129,7 +129,8 @@ impl Stage {
         self.set("initializer", Yaml::text(target))
     }
 
-    /// Python: fixed arguments added after the record: a list, tuple or array.
+    /// Fixed arguments: a list, tuple or array. A Python callable gets them after the record; a Rust function asks for
+    /// them by [`Worker::arg`](crate::Worker::arg).
     ///
     /// # Panics
     ///
@@ -139,7 +140,8 @@ impl Stage {
         self.set("args", json(args).into())
     }
 
-    /// Python: fixed keyword arguments: a map or struct.
+    /// Fixed keyword arguments: a map or struct. A Python callable is called with them; a Rust function asks for them by
+    /// [`Worker::kwarg`](crate::Worker::kwarg).
     ///
     /// # Panics
     ///

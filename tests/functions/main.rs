@@ -48,6 +48,7 @@ const TESTS: &[Test] = tests![
     stages::a_worker_that_is_killed_loses_and_doubles_nothing,
     stages::state_is_made_once_in_each_worker,
     stages::state_that_cannot_be_made_fails_the_stage,
+    stages::a_function_asks_its_worker_for_the_arguments_of_its_stage,
     stages::a_batch_is_one_call,
     stages::functions_emit_on_further_ports,
     stages::results_of_a_slow_function_leave_at_once,

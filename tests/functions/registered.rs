@@ -89,6 +89,13 @@ pub(crate) fn functions() -> Functions {
             || Err::<u32, _>("there is no model"),
             |_, line: String| Ok::<_, String>(line),
         )
+        .map_with(
+            "scaled",
+            || me().kwarg::<f64>("factor"),
+            |factor, number: f64| {
+                (number * *factor, me().arg::<String>(0).map_err(|error| error.to_string()))
+            },
+        )
         .map("join", |lines: Vec<String>| format!("{}:{}", lines.len(), lines.join("+")))
         .flat_map("ports", |number: u64| {
             if number.is_multiple_of(2) {

@@ -201,6 +201,23 @@ pub(crate) fn state_that_cannot_be_made_fails_the_stage() {
     assert!(run.stderr.contains("pipeline.yaml:1:"), "{}", run.stderr);
 }
 
+pub(crate) fn a_function_asks_its_worker_for_the_arguments_of_its_stage() {
+    let edges = "{queue: stdin -> work -> stdout, format: json}";
+    let run = work("scaled", ", kwargs: {factor: 2.5}, args: [abc]", edges).stdin("3\n").run().succeeded();
+    run.wrote("[7.5,{\"Ok\":\"abc\"}]\n");
+    let run = work("scaled", ", kwargs: {factor: 2}", edges).stdin("3\n").run().succeeded();
+    run.wrote("[6.0,{\"Err\":\"stage `work` has 0 `args`, and number 0 was asked for\"}]\n");
+    for (keys, why) in [
+        ("", "stage `work` has no `factor` in its `kwargs`"),
+        (", kwargs: {factor: much}", "invalid type: string \"much\", expected f64"),
+    ] {
+        let run = work("scaled", keys, edges).stdin("3\n").run().ended(2);
+        // Wrapped by whoever shows it.
+        let said = run.stderr.replace("\n  │", "");
+        assert!(said.contains("cannot call `scaled`: ") && said.contains(why), "{}", run.stderr);
+    }
+}
+
 pub(crate) fn a_batch_is_one_call() {
     let run = work("join", ", batch: 3", THROUGH).stdin(numbers(7)).run().succeeded();
     run.wrote("3:1+2+3\n3:4+5+6\n1:7\n");

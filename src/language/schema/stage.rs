@@ -46,7 +46,7 @@ pub(super) struct Stage {
     initializer: Callable,
     /// Functions: fixed positional arguments. Python's get them after the record; Rust's ask their worker for them.
     args: Whole<Vec<Anything>>,
-    /// Functions: fixed keyword arguments.
+    /// Functions: fixed keyword arguments. Python's are called with them; Rust's ask their worker for them.
     kwargs: Whole<std::collections::BTreeMap<String, Anything>>,
     /// Python: a list record becomes positional arguments, a map record keyword arguments.
     #[schemars(extend("default" = false))]
