@@ -42,6 +42,24 @@ impl Error for TextError {
     }
 }
 
+/// Methods of a serializer whose values are no text, and as what they are told.
+macro_rules! refused {
+    ($($method:ident($($type:ty),*) -> $result:ty: $what:literal;)*) => {
+        $(fn $method(self, $(_: $type),*) -> Result<$result, TextError> {
+            refused($what)
+        })*
+    };
+}
+
+/// Methods whose values are written as people see them.
+macro_rules! displayed {
+    ($($method:ident($type:ty),)*) => {
+        $(fn $method(self, value: $type) -> Written {
+            self.put(value)
+        })*
+    };
+}
+
 /// Writes one scalar.
 struct Text<'a> {
     into: &'a mut Vec<u8>,
@@ -70,48 +88,10 @@ impl<'a> Serializer for Text<'a> {
     type SerializeStruct = Impossible<(), TextError>;
     type SerializeStructVariant = Impossible<(), TextError>;
 
-    fn serialize_bool(self, value: bool) -> Written {
-        self.put(value)
-    }
-
-    fn serialize_i8(self, value: i8) -> Written {
-        self.put(value)
-    }
-
-    fn serialize_i16(self, value: i16) -> Written {
-        self.put(value)
-    }
-
-    fn serialize_i32(self, value: i32) -> Written {
-        self.put(value)
-    }
-
-    fn serialize_i64(self, value: i64) -> Written {
-        self.put(value)
-    }
-
-    fn serialize_i128(self, value: i128) -> Written {
-        self.put(value)
-    }
-
-    fn serialize_u8(self, value: u8) -> Written {
-        self.put(value)
-    }
-
-    fn serialize_u16(self, value: u16) -> Written {
-        self.put(value)
-    }
-
-    fn serialize_u32(self, value: u32) -> Written {
-        self.put(value)
-    }
-
-    fn serialize_u64(self, value: u64) -> Written {
-        self.put(value)
-    }
-
-    fn serialize_u128(self, value: u128) -> Written {
-        self.put(value)
+    displayed! {
+        serialize_bool(bool), serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
+        serialize_i128(i128), serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64),
+        serialize_u128(u128), serialize_char(char),
     }
 
     // `Debug` keeps the point of a whole number, as Python's `str` does.
@@ -123,10 +103,6 @@ impl<'a> Serializer for Text<'a> {
         self.put(format_args!("{value:?}"))
     }
 
-    fn serialize_char(self, value: char) -> Written {
-        self.put(value)
-    }
-
     fn serialize_str(self, value: &str) -> Written {
         self.serialize_bytes(value.as_bytes())
     }
@@ -136,20 +112,8 @@ impl<'a> Serializer for Text<'a> {
         Ok(())
     }
 
-    fn serialize_none(self) -> Written {
-        refused("nothing")
-    }
-
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
         value.serialize(self)
-    }
-
-    fn serialize_unit(self) -> Written {
-        refused("nothing")
-    }
-
-    fn serialize_unit_struct(self, _: &'static str) -> Written {
-        refused("nothing")
     }
 
     fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Written {
@@ -178,40 +142,17 @@ impl<'a> Serializer for Text<'a> {
         Ok(Octets { into: self.into })
     }
 
-    fn serialize_tuple_struct(
-        self,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleStruct, TextError> {
-        refused("a tuple")
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeTupleVariant, TextError> {
-        refused("a variant with values")
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, TextError> {
-        refused("a map")
-    }
-
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, TextError> {
-        refused("a struct")
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Self::SerializeStructVariant, TextError> {
-        refused("a variant with values")
+    refused! {
+        serialize_none() -> (): "nothing";
+        serialize_unit() -> (): "nothing";
+        serialize_unit_struct(&'static str) -> (): "nothing";
+        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct: "a tuple";
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant:
+            "a variant with values";
+        serialize_map(Option<usize>) -> Self::SerializeMap: "a map";
+        serialize_struct(&'static str, usize) -> Self::SerializeStruct: "a struct";
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant:
+            "a variant with values";
     }
 }
 
@@ -259,14 +200,6 @@ struct Octet<'a> {
     into: &'a mut Vec<u8>,
 }
 
-macro_rules! no_octet {
-    ($($method:ident($($type:ty),*) -> $result:ty;)*) => {
-        $(fn $method(self, $(_: $type),*) -> Result<$result, TextError> {
-            refused("a list")
-        })*
-    };
-}
-
 impl Serializer for Octet<'_> {
     type Ok = ();
     type Error = TextError;
@@ -283,31 +216,31 @@ impl Serializer for Octet<'_> {
         Ok(())
     }
 
-    no_octet! {
-        serialize_bool(bool) -> ();
-        serialize_i8(i8) -> ();
-        serialize_i16(i16) -> ();
-        serialize_i32(i32) -> ();
-        serialize_i64(i64) -> ();
-        serialize_u16(u16) -> ();
-        serialize_u32(u32) -> ();
-        serialize_u64(u64) -> ();
-        serialize_f32(f32) -> ();
-        serialize_f64(f64) -> ();
-        serialize_char(char) -> ();
-        serialize_str(&str) -> ();
-        serialize_bytes(&[u8]) -> ();
-        serialize_none() -> ();
-        serialize_unit() -> ();
-        serialize_unit_struct(&'static str) -> ();
-        serialize_unit_variant(&'static str, u32, &'static str) -> ();
-        serialize_seq(Option<usize>) -> Self::SerializeSeq;
-        serialize_tuple(usize) -> Self::SerializeTuple;
-        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
-        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant;
-        serialize_map(Option<usize>) -> Self::SerializeMap;
-        serialize_struct(&'static str, usize) -> Self::SerializeStruct;
-        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant;
+    refused! {
+        serialize_bool(bool) -> (): "a list";
+        serialize_i8(i8) -> (): "a list";
+        serialize_i16(i16) -> (): "a list";
+        serialize_i32(i32) -> (): "a list";
+        serialize_i64(i64) -> (): "a list";
+        serialize_u16(u16) -> (): "a list";
+        serialize_u32(u32) -> (): "a list";
+        serialize_u64(u64) -> (): "a list";
+        serialize_f32(f32) -> (): "a list";
+        serialize_f64(f64) -> (): "a list";
+        serialize_char(char) -> (): "a list";
+        serialize_str(&str) -> (): "a list";
+        serialize_bytes(&[u8]) -> (): "a list";
+        serialize_none() -> (): "a list";
+        serialize_unit() -> (): "a list";
+        serialize_unit_struct(&'static str) -> (): "a list";
+        serialize_unit_variant(&'static str, u32, &'static str) -> (): "a list";
+        serialize_seq(Option<usize>) -> Self::SerializeSeq: "a list";
+        serialize_tuple(usize) -> Self::SerializeTuple: "a list";
+        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct: "a list";
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant: "a list";
+        serialize_map(Option<usize>) -> Self::SerializeMap: "a list";
+        serialize_struct(&'static str, usize) -> Self::SerializeStruct: "a list";
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant: "a list";
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Written {

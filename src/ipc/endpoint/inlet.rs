@@ -1,12 +1,10 @@
 //! Records from the program into the run.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::os::fd::BorrowedFd;
 
 use super::Patience;
+use super::meeting::Meeting;
 use crate::ipc::{Block, Packer};
 use crate::model::Format;
 
@@ -45,9 +43,7 @@ struct State {
 /// See [the module](super).
 #[derive(Debug)]
 pub(crate) struct Inlet {
-    state: Mutex<State>,
-    has_room: Condvar,
-    news: EventFd,
+    meeting: Meeting<State>,
     max_records: u64,
 }
 
@@ -61,30 +57,14 @@ impl Inlet {
             waiting: 0,
             is_closed: false,
         };
-        Ok(Self {
-            state: Mutex::new(state),
-            has_room: Condvar::new(),
-            news: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
-            max_records,
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is locked.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells the run, outside of the lock that it needs next.
-    fn tell(&self) {
-        // It can only fail when the number of tellings since the start reaches 2^64.
-        let _ = self.news.write(1);
+        Ok(Self { meeting: Meeting::new(state)?, max_records })
     }
 
     // ---- the program's side
 
     /// Adds a record by its body. One that is larger than all room goes alone.
     pub(crate) fn send(&self, body: &[u8], patience: Patience) -> Result<(), Refused> {
-        let mut state = self.lock();
+        let mut state = self.meeting.lock();
         loop {
             if state.is_closed {
                 return Err(Refused::Closed);
@@ -94,9 +74,8 @@ impl Inlet {
                 break;
             }
             state.waiting += 1;
-            let waited = patience.wait(&self.has_room, state);
-            let has_time = waited.is_some();
-            state = waited.unwrap_or_else(|| self.lock());
+            let has_time;
+            (state, has_time) = self.meeting.wait(state, patience);
             state.waiting -= 1;
             if !has_time {
                 return Err(if state.is_closed { Refused::Closed } else { Refused::Full });
@@ -106,24 +85,24 @@ impl Inlet {
         let is_told = std::mem::replace(&mut state.is_told, true);
         drop(state);
         if !is_told {
-            self.tell();
+            self.meeting.tell();
         }
         Ok(())
     }
 
     /// One more sender.
     pub(crate) fn join(&self) {
-        self.lock().senders += 1;
+        self.meeting.lock().senders += 1;
     }
 
     /// One sender less. With the last one the input is at its end.
     pub(crate) fn leave(&self) {
-        let mut state = self.lock();
+        let mut state = self.meeting.lock();
         state.senders -= 1;
         let is_last = state.senders == 0;
         drop(state);
         if is_last {
-            self.tell();
+            self.meeting.tell();
         }
     }
 
@@ -131,12 +110,12 @@ impl Inlet {
 
     /// To wait on, by edges: there may be something to take.
     pub(crate) fn news(&self) -> BorrowedFd<'_> {
-        self.news.as_fd()
+        self.meeting.news()
     }
 
     /// All that was sent since the last call.
     pub(crate) fn take(&self) -> Taken {
-        let mut state = self.lock();
+        let mut state = self.meeting.lock();
         state.is_told = false;
         if state.packer.records() == 0 {
             return if state.senders == 0 { Taken::End } else { Taken::Nothing };
@@ -145,15 +124,15 @@ impl Inlet {
         let has_waiting = state.waiting > 0;
         drop(state);
         if has_waiting {
-            self.has_room.notify_all();
+            self.meeting.wake_all();
         }
         Taken::Block(block)
     }
 
     /// Nothing is taken any more: whoever waits, or sends later, is told so.
     pub(crate) fn close(&self) {
-        self.lock().is_closed = true;
-        self.has_room.notify_all();
+        self.meeting.lock().is_closed = true;
+        self.meeting.wake_all();
     }
 }
 
@@ -180,7 +159,7 @@ mod tests {
         for body in [b"a", b"b"] {
             inlet.send(body, Patience::None).unwrap();
         }
-        assert_eq!(inlet.news.read(), Ok(1), "it was told once");
+        assert_eq!(inlet.meeting.tellings(), 1, "it was told once");
         assert_eq!(taken(&inlet).unwrap(), b"ab");
         inlet.leave();
         assert_eq!(inlet.take(), Taken::End);
@@ -198,7 +177,7 @@ mod tests {
             let inlet = Arc::clone(&inlet);
             thread::spawn(move || inlet.send(b"y", Patience::Endless))
         };
-        while inlet.lock().waiting == 0 {
+        while inlet.meeting.lock().waiting == 0 {
             thread::yield_now();
         }
         assert_eq!(taken(&inlet).unwrap().len(), MAX_BYTES * 2);
@@ -214,7 +193,7 @@ mod tests {
             let inlet = Arc::clone(&inlet);
             thread::spawn(move || inlet.send(b"y", Patience::Endless))
         };
-        while inlet.lock().waiting == 0 {
+        while inlet.meeting.lock().waiting == 0 {
             thread::yield_now();
         }
         inlet.close();

@@ -5,6 +5,7 @@
 //! sender's many go together, with no system call for each. The way out is the same the other way round.
 
 mod inlet;
+mod meeting;
 mod outlet;
 
 use std::sync::{Condvar, MutexGuard, PoisonError};

@@ -2,12 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::os::fd::BorrowedFd;
 
 use super::Patience;
+use super::meeting::Meeting;
 use crate::ipc::Block;
 
 /// Records that wait for the program at most, in bytes.
@@ -40,43 +38,26 @@ struct State {
 /// See [the module](super).
 #[derive(Debug)]
 pub(crate) struct Outlet {
-    state: Mutex<State>,
-    has_some: Condvar,
-    news: EventFd,
+    meeting: Meeting<State>,
     max_records: u64,
 }
 
 impl Outlet {
     /// Where so many records may wait.
     pub(crate) fn new(max_records: u64) -> io::Result<Self> {
-        Ok(Self {
-            state: Mutex::new(State::default()),
-            has_some: Condvar::new(),
-            news: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
-            max_records,
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is locked.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self) {
-        // It can only fail when the number of tellings since the start reaches 2^64.
-        let _ = self.news.write(1);
+        Ok(Self { meeting: Meeting::new(State::default())?, max_records })
     }
 
     // ---- the run's side
 
     /// To wait on, by edges: there may be room, or nobody reads any more.
     pub(crate) fn news(&self) -> BorrowedFd<'_> {
-        self.news.as_fd()
+        self.meeting.news()
     }
 
     /// Room in bytes and records; none: it is told when there is.
     pub(crate) fn room(&self) -> Option<(usize, u64)> {
-        let mut state = self.lock();
+        let mut state = self.meeting.lock();
         let bytes = MAX_BYTES.saturating_sub(state.bytes);
         let records = self.max_records.saturating_sub(state.records);
         if state.blocks.is_empty() {
@@ -91,33 +72,33 @@ impl Outlet {
 
     /// Hands records of a queue over.
     pub(crate) fn put(&self, queue: usize, block: Block) {
-        let mut state = self.lock();
+        let mut state = self.meeting.lock();
         state.bytes += block.cost();
         state.records += block.records;
         state.blocks.push_back((queue, block));
         let is_awaited = state.is_awaited;
         drop(state);
         if is_awaited {
-            self.has_some.notify_one();
+            self.meeting.wake_one();
         }
     }
 
     /// Nothing more comes.
     pub(crate) fn end(&self) {
-        self.lock().has_ended = true;
-        self.has_some.notify_one();
+        self.meeting.lock().has_ended = true;
+        self.meeting.wake_one();
     }
 
     /// Once nobody reads any more, what was not read, by queue.
     pub(crate) fn unread(&self) -> Option<Vec<(usize, u64)>> {
-        self.lock().unread.clone()
+        self.meeting.lock().unread.clone()
     }
 
     // ---- the program's side
 
     /// The next records, in the order in which they came.
     pub(crate) fn next(&self, patience: Patience) -> Next {
-        let mut state = self.lock();
+        let mut state = self.meeting.lock();
         loop {
             if let Some((queue, block)) = state.blocks.pop_front() {
                 state.bytes -= block.cost();
@@ -127,7 +108,7 @@ impl Outlet {
                 let is_told = has_room && std::mem::take(&mut state.run_waits);
                 drop(state);
                 if is_told {
-                    self.tell();
+                    self.meeting.tell();
                 }
                 return Next::Block(queue, block);
             }
@@ -135,9 +116,8 @@ impl Outlet {
                 return Next::End;
             }
             state.is_awaited = true;
-            let waited = patience.wait(&self.has_some, state);
-            let has_time = waited.is_some();
-            state = waited.unwrap_or_else(|| self.lock());
+            let has_time;
+            (state, has_time) = self.meeting.wait(state, patience);
             state.is_awaited = false;
             if !has_time && state.blocks.is_empty() && !state.has_ended {
                 return Next::Nothing;
@@ -147,12 +127,12 @@ impl Outlet {
 
     /// The program reads no more; of what it took last it did not use so many records.
     pub(crate) fn leave(&self, unused: Option<(usize, u64)>) {
-        let mut state = self.lock();
+        let mut state = self.meeting.lock();
         let waiting = std::mem::take(&mut state.blocks);
         let waiting = waiting.into_iter().map(|(queue, block)| (queue, block.records));
         state.unread = Some(unused.into_iter().chain(waiting).collect());
         drop(state);
-        self.tell();
+        self.meeting.tell();
     }
 }
 
@@ -176,7 +156,7 @@ mod tests {
             let outlet = Arc::clone(&outlet);
             thread::spawn(move || [outlet.next(Patience::Endless), outlet.next(Patience::Endless)])
         };
-        while !outlet.lock().is_awaited {
+        while !outlet.meeting.lock().is_awaited {
             thread::yield_now();
         }
         outlet.put(3, block("a\n"));
@@ -200,9 +180,9 @@ mod tests {
         assert_eq!(outlet.room().unwrap().1, 1);
         outlet.put(0, block("b\n"));
         assert_eq!(outlet.room(), None);
-        assert!(outlet.news.read().is_err());
+        assert_eq!(outlet.meeting.tellings(), 0);
         assert_eq!(outlet.next(Patience::None), Next::Block(0, block("a\n")));
-        assert_eq!(outlet.news.read(), Ok(1));
+        assert_eq!(outlet.meeting.tellings(), 1);
     }
 
     #[test]
