@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::ipc::CodeError;
+use crate::model::nearest;
 
 /// Why something was not done. What is not said to have changed has not.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,26 @@ pub enum Error {
     /// A system call failed.
     #[error(transparent)]
     System(#[from] io::Error),
+}
+
+impl Error {
+    /// For a function that is not there, where these are; `by` is what registers one. A program that was not initialised
+    /// has registered none, whatever it meant to.
+    pub(super) fn unknown<'a>(
+        kind: &'static str,
+        by: &str,
+        name: &str,
+        known: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        if !crate::process::is_initialised() {
+            return Self::NotInitialised;
+        }
+        let advice = match nearest(name, known) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("register it by `Functions::{by}` before `mpflow::init`"),
+        };
+        Self::UnknownFunction { kind, name: name.to_owned(), advice }
+    }
 }
 
 impl From<nix::errno::Errno> for Error {

@@ -13,7 +13,7 @@ use super::error::Error;
 use super::memory::Until;
 use super::starter::{Starter, State, Watched, standard, starter};
 use crate::ipc::{encode, giving};
-use crate::model::{Format, Signal, nearest};
+use crate::model::{Format, Signal};
 use crate::process::{Lookup, StartRequest, find_program, first_free_number};
 use crate::worker::{self, CALL, Call, Kind, write_call};
 
@@ -60,19 +60,12 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownFunction`], [`Error::Code`].
+    /// [`Error::UnknownFunction`], [`Error::NotInitialised`], [`Error::Code`].
     pub fn new<A: Serialize + ?Sized>(function: &str, argument: &A) -> Result<Self, Error> {
         let functions = worker::registered();
         if functions.kind(function) != Some(Kind::Process) {
             let named = functions.names().filter(|name| functions.kind(name) == Some(Kind::Process));
-            return Err(Error::UnknownFunction {
-                kind: "function of a process",
-                name: function.to_owned(),
-                advice: match nearest(function, named) {
-                    Some(nearest) => format!("did you mean `{nearest}`?"),
-                    None => "register it by `Functions::process` before `mpflow::init`".to_owned(),
-                },
-            });
+            return Err(Error::unknown("function of a process", "process", function, named));
         }
         let mut coded = Vec::new();
         let (result, descriptors) = giving(|| encode(Format::Msgpack, argument, &mut coded));

@@ -35,6 +35,14 @@ fn memory(words: u64) -> OwnedFd {
 }
 
 #[test]
+fn a_program_without_init_is_told_the_line_to_add_and_not_that_its_function_is_unknown() {
+    let line = "call `mpflow::init(&functions)` first thing in `main`";
+    let pool = Pool::<u64, u64>::new("square").unwrap_err().to_string();
+    let process = Process::new("square", &1).unwrap_err().to_string();
+    assert!(pool.contains(line) && process.contains(line), "{pool}; {process}");
+}
+
+#[test]
 fn a_handle_whose_descriptors_are_something_else_is_refused() {
     let event = Event::new().unwrap();
     let array = Array::new(3, 1_u64).unwrap();

@@ -7,18 +7,27 @@ const SHOWN_BYTES: usize = 120;
 
 /// A value that its queue's format cannot carry, or a record that is not the value that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct CodeError(String);
+#[error("{what}: {reason}")]
+pub struct CodeError {
+    what: String,
+    reason: String,
+}
 
 impl CodeError {
     pub(super) fn uncodable<T: ?Sized>(format: Format, reason: String) -> Self {
         let name = std::any::type_name::<T>();
-        Self(format!("a `{name}` cannot be a record of `{format}`: {reason}"))
+        Self { what: format!("a `{name}` cannot be a record of `{format}`"), reason }
     }
 
     /// Records that were announced and are not there.
     pub(crate) fn torn(format: Format, records: u64) -> Self {
-        Self(format!("{records} records of `{format}` are not in the block that was to hold them"))
+        let what = format!("a block that was to hold {records} records of `{format}`");
+        Self { what, reason: "they are not in it".to_owned() }
+    }
+
+    /// Why, without what it was to be.
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
     }
 
     pub(super) fn undecodable<T>(format: Format, body: &[u8], reason: String) -> Self {
@@ -26,11 +35,10 @@ impl CodeError {
         let shown = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]);
         let shown: String = shown.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
         let more = if body.len() > SHOWN_BYTES { "…" } else { "" };
-        match format {
-            Format::Msgpack => {
-                Self(format!("a record of `{format}` of {} bytes is no `{name}`: {reason}", body.len()))
-            }
-            _ => Self(format!("the record `{shown}{more}` of `{format}` is no `{name}`: {reason}")),
-        }
+        let what = match format {
+            Format::Msgpack => format!("a record of `{format}` of {} bytes is no `{name}`", body.len()),
+            _ => format!("the record `{shown}{more}` of `{format}` is no `{name}`"),
+        };
+        Self { what, reason }
     }
 }

@@ -55,7 +55,9 @@ impl<Out: DeserializeOwned> Dispatcher<Out> {
                 Err(RecvError::Timeout | RecvError::Empty) => self.look_at_events(),
                 // A result that is not of this type: whose it is cannot be known.
                 Err(RecvError::Code(error)) => {
-                    self.why = Some(format!("a result is of another type than the pool's: {error}"));
+                    let name = std::any::type_name::<Out>();
+                    self.why =
+                        Some(format!("a result is no `{name}`, as this pool's are: {}", error.reason()));
                     break;
                 }
                 Err(_) => break,

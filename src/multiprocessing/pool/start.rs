@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::workers::Pool;
 use crate::engine::{Engine, Run, StartError, Stdio};
-use crate::model::{Backoff, Format, Restart, RestartPolicy, TASK_PREFIX, nearest};
+use crate::model::{Backoff, Format, Restart, RestartPolicy, TASK_PREFIX};
 use crate::multiprocessing::{Context, Error};
 use crate::pipeline::{Edge, Pipeline, Stage};
 use crate::worker::{self, Kind};
@@ -93,14 +93,7 @@ impl<In, Out> PoolBuilder<In, Out> {
             return Ok(());
         }
         let named = functions.names().filter(|name| functions.kind(name) == Some(Kind::Map));
-        Err(Error::UnknownFunction {
-            kind: "function of one record",
-            name: self.function.clone(),
-            advice: match nearest(&self.function, named) {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => "register it by `Functions::map` before `mpflow::init`".to_owned(),
-            },
-        })
+        Err(Error::unknown("function of one record", "map", &self.function, named))
     }
 
     /// A run of one stage: its leases, redelivery and replacement are the engine's.
