@@ -332,19 +332,54 @@ fn explain(error: &notify::Error) -> String {
     }
 }
 
-/// File systems on which others may write without this kernel's knowledge, statfs(2).
-const REMOTE: [i64; 8] = [
-    0x6969,      // NFS
-    0x517b,      // SMB
-    0xff53_4d42, // CIFS
-    0xfe53_4d42, // SMB2
-    0x0102_1997, // 9P
-    0x6573_5546, // FUSE
-    0x5346_414f, // AFS
-    0x00c3_6400, // Ceph
+/// File systems on which others may write without this kernel's knowledge: their types in linux/magic.h. An
+/// overlay is none, since only this kernel writes to it.
+const REMOTE: [u32; 10] = [
+    0x6969,      // NFS_SUPER_MAGIC
+    0x517b,      // SMB_SUPER_MAGIC
+    0xff53_4d42, // CIFS_SUPER_MAGIC
+    0xfe53_4d42, // SMB2_SUPER_MAGIC
+    0x0102_1997, // V9FS_MAGIC
+    0x6573_5546, // FUSE_SUPER_MAGIC
+    0x5346_414f, // AFS_SUPER_MAGIC
+    0x6b41_4653, // AFS_FS_MAGIC
+    0x7375_7245, // CODA_SUPER_MAGIC
+    0x00c3_6400, // CEPH_SUPER_MAGIC
 ];
 
 fn is_remote(folder: &Path) -> bool {
     #[allow(clippy::unnecessary_cast, clippy::cast_lossless, reason = "its width differs between machines")]
-    statfs(folder).is_ok_and(|found| REMOTE.contains(&((found.filesystem_type().0 as i64) & 0xffff_ffff)))
+    statfs(folder).is_ok_and(|found| is_remote_type(found.filesystem_type().0 as i64))
+}
+
+/// `f_type` of statfs(2), which may be a number of 32 bits with its sign drawn out.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "only these 32 bits count")]
+fn is_remote_type(of: i64) -> bool {
+    REMOTE.contains(&(of as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::nfs(0x6969, true)]
+    #[case::cifs(0xff53_4d42, true)]
+    #[case::cifs_where_the_number_has_a_sign(-11_317_950, true)]
+    #[case::a_virtual_machines_host(0x0102_1997, true)]
+    #[case::fuse_as_sshfs(0x6573_5546, true)]
+    #[case::ext4(0xef53, false)]
+    #[case::btrfs(0x9123_683e, false)]
+    #[case::tmpfs(0x0102_1994, false)]
+    #[case::overlay(0x794c_7630, false)]
+    fn files_are_polled_where_others_write_past_this_kernel(#[case] kind: i64, #[case] is_polled: bool) {
+        assert_eq!(is_remote_type(kind), is_polled);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_no_remote_one() {
+        assert!(!is_remote(Path::new("/nonexistent/folder")));
+    }
 }
