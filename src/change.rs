@@ -215,6 +215,8 @@ pub enum SteerError {
         name: String,
         /// The most similar name that there is.
         nearest: Option<String>,
+        /// Those that there are.
+        names: Vec<String>,
     },
     /// A pool has at least one worker.
     #[error("a pool cannot have 0 workers: at least 1")]

@@ -92,7 +92,11 @@ impl From<SteerError> for Refusal {
             SteerError::NewRun(_) => "new_run",
             SteerError::Sdk(_) => "sdk",
         };
-        Self::cannot(reason, error.to_string())
+        let refusal = Self::cannot(reason, error.to_string());
+        match error {
+            SteerError::Unknown { names, .. } if !names.is_empty() => refusal.help(there_are(&names)),
+            _ => refusal,
+        }
     }
 }
 
@@ -331,12 +335,19 @@ impl Shared {
 /// There is nothing of this name; the nearest one, or all.
 fn unknown(what: &str, name: &str, names: &[&str]) -> Refusal {
     let message = format!("there is no {what} `{name}` in this run");
-    let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let refusal = Refusal::cannot(&format!("unknown_{what}"), message);
     match nearest(name, names.iter().copied()) {
-        Some(near) => refusal.help(format!("did you mean `{near}`?")),
+        Some(near) => refusal.help(format!("did you mean `{near}`? {}", there_are(names))),
         None if names.is_empty() => refusal,
-        None => refusal.help(format!("there are {list}")),
+        None => refusal.help(there_are(names)),
+    }
+}
+
+fn there_are(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
+    match &names[..] {
+        [only] => format!("there is {only}"),
+        _ => format!("there are {}", names.join(", ")),
     }
 }
 

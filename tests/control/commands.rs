@@ -127,7 +127,8 @@ edges:
     assert_eq!((&line["worker"], &line["line"]), (&"loud".into(), &"loud 2".into()));
     let wrong = mpflow(&run, &["logs", "luod", "--run", &own]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(String::from_utf8(wrong.stderr).unwrap().contains("did you mean `loud`?"));
+    let shown = String::from_utf8(wrong.stderr).unwrap();
+    assert!(shown.contains("did you mean `loud`? there are `loud`, `other`"), "{shown}");
 
     let follower = command(&run, &["logs", "loud", "--follow", "-n", "1", "--run", &own])
         .stdout(Stdio::piped())
@@ -264,9 +265,13 @@ edges:
     assert_eq!(json(&run, &["restart", "work", "--run", &own])["replaced"], 4);
     run.wait_until("four new workers", || (pids(&run).len() == 4).then_some(()));
     assert!(pids(&run).is_disjoint(&before));
-    let refused = mpflow(&run, &["scale", "wrok=4", "--run", &own]);
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8(refused.stderr).unwrap().contains("did you mean `work`?"));
+    for wrong in [["scale", "wrok=4"], ["restart", "wrok"]] {
+        let refused = mpflow(&run, &[&wrong[..], &["--run", &own]].concat());
+        assert_eq!(refused.status.code(), Some(2));
+        let shown = String::from_utf8(refused.stderr).unwrap();
+        assert!(shown.contains("did you mean `work`?"), "{shown}");
+        assert!(shown.contains("there is `work`") || shown.contains("there are `"), "{shown}");
+    }
     let mut run = run;
     run.stdin.as_mut().unwrap().write_all(support::numbers(1000).as_bytes()).unwrap();
     drop(run.stdin.take());

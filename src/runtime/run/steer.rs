@@ -153,8 +153,6 @@ impl RunLoop {
             Some((name, rank)) => (name, Some(rank)),
             None => (what, None),
         };
-        let unknown =
-            |nearest| SteerError::Unknown { what: "stage or worker", name: what.to_owned(), nearest };
         let stage = self.running_stage(name, "stage or worker")?;
         let ranks = 0..self.plan.stages[stage].stage.pool.max;
         match rank.map(str::parse::<usize>) {
@@ -166,7 +164,7 @@ impl RunLoop {
             Some(_) => {
                 let names: Vec<String> =
                     ranks.map(|rank| self.plan.stages[stage].stage.worker_name(rank)).collect();
-                Err(unknown(nearest(what, names.iter().map(String::as_str)).map(str::to_owned)))
+                Err(unknown("stage or worker", what, names))
             }
         }
     }
@@ -177,9 +175,8 @@ impl RunLoop {
             return Err(SteerError::RunEnded);
         }
         let Some(stage) = self.reloads.stage(name) else {
-            let names = self.reloads.plan().stages.iter().map(|stage| stage.stage.name.as_str());
-            let nearest = nearest(name, names).map(str::to_owned);
-            return Err(SteerError::Unknown { what, name: name.to_owned(), nearest });
+            let stages = &self.reloads.plan().stages;
+            return Err(unknown(what, name, stages.iter().map(|stage| stage.stage.name.clone()).collect()));
         };
         match self.supervisor.stage(stage).phase {
             Phase::Waiting | Phase::Running | Phase::Restarting => Ok(stage),
@@ -206,6 +203,12 @@ impl RunLoop {
             Waiting::Restart(count, answer) => drop(answer.send(error.map_or(Ok(count), Err))),
         }
     }
+}
+
+/// There is nothing of this name, but of these.
+fn unknown(what: &'static str, name: &str, names: Vec<String>) -> SteerError {
+    let nearest = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
+    SteerError::Unknown { what, name: name.to_owned(), nearest, names }
 }
 
 /// The stages that this one is joined to by pipes, itself among them: worker by worker.
