@@ -266,6 +266,71 @@ fn each_key_comes_to_what_the_table_says_of_it() {
     }
 }
 
+/// Keys within keys of a stage: two values that differ in nothing else.
+const NESTED: &[(&str, &str, &str, &str, &str)] = &[
+    ("batch", "bytes", EACH, "batch: {bytes: 1KiB}", "batch: {bytes: 2KiB}"),
+    ("batch", "size", EACH, "batch: {size: 2}", "batch: {size: 3}"),
+    ("batch", "wait", EACH, "batch: {size: 2, wait: 1s}", "batch: {size: 2, wait: 2s}"),
+    ("limits", "cpu_time", COMMAND, "limits: {cpu_time: 1m}", "limits: {cpu_time: 2m}"),
+    ("limits", "cpus", COMMAND, "limits: {cpus: [0]}", "limits: {cpus: [1]}"),
+    ("limits", "memory", COMMAND, "limits: {memory: 1GiB}", "limits: {memory: 2GiB}"),
+    ("limits", "nice", COMMAND, "limits: {nice: 1}", "limits: {nice: 2}"),
+    ("limits", "open_files", COMMAND, "limits: {open_files: 100}", "limits: {open_files: 200}"),
+    ("pool", "max", COMMAND, "pool: {min: 1, max: 2}", "pool: {min: 1, max: 3}"),
+    ("pool", "min", COMMAND, "pool: {min: 1, max: 3}", "pool: {min: 2, max: 3}"),
+    ("ready", "command", COMMAND, "ready: {command: [a]}", "ready: {command: [b]}"),
+    ("ready", "failures", COMMAND, "ready: {tcp: 'a:1', failures: 1}", "ready: {tcp: 'a:1', failures: 2}"),
+    ("ready", "http", COMMAND, "ready: {http: 'http://a'}", "ready: {http: 'http://b'}"),
+    ("ready", "interval", COMMAND, "ready: {tcp: 'a:1', interval: 1s}", "ready: {tcp: 'a:1', interval: 2s}"),
+    ("ready", "log", COMMAND, "ready: {log: a}", "ready: {log: b}"),
+    ("ready", "notify", COMMAND, "ready: {log: a}", "ready: {notify: true}"),
+    ("ready", "tcp", COMMAND, "ready: {tcp: 'a:1'}", "ready: {tcp: 'a:2'}"),
+    ("ready", "timeout", COMMAND, "ready: {tcp: 'a:1', timeout: 1s}", "ready: {tcp: 'a:1', timeout: 2s}"),
+    ("restart", "backoff", COMMAND, "restart: {backoff: {initial: 1s}}", "restart: {backoff: {initial: 2s}}"),
+    ("restart", "max", COMMAND, "restart: {max: 1}", "restart: {max: 2}"),
+    ("restart", "policy", COMMAND, "restart: {policy: never}", "restart: {policy: always}"),
+    ("restart", "scope", COMMAND, "restart: {scope: worker}", "restart: {scope: stage}"),
+    ("restart", "within", COMMAND, "restart: {within: 1s}", "restart: {within: 2s}"),
+    ("retry", "attempts", MAP, "retry: {attempts: 2}", "retry: {attempts: 3}"),
+    ("retry", "delay", MAP, "retry: {delay: 1s}", "retry: {delay: 2s}"),
+    ("retry", "factor", MAP, "retry: {factor: 2}", "retry: {factor: 3}"),
+    ("retry", "max_delay", MAP, "retry: {max_delay: 1m}", "retry: {max_delay: 2m}"),
+    ("stop", "grace", COMMAND, "stop: {grace: 1s}", "stop: {grace: 2s}"),
+    ("stop", "signal", COMMAND, "stop: {signal: SIGINT}", "stop: {signal: SIGHUP}"),
+];
+
+/// The keys that a part of the schema may have.
+fn keys_within(schema: &Value, part: &Value, keys: &mut BTreeSet<String>) {
+    if let Some(name) = part["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
+        keys_within(schema, &schema["definitions"][name], keys);
+    }
+    keys.extend(part["properties"].as_object().into_iter().flatten().map(|(key, _)| key.clone()));
+    for kind in ["anyOf", "oneOf", "allOf"] {
+        part[kind].as_array().into_iter().flatten().for_each(|part| keys_within(schema, part, keys));
+    }
+}
+
+#[test]
+fn each_key_within_a_key_of_a_stage_comes_to_what_that_one_does() {
+    let schema = language::schema();
+    let mut there_are = BTreeSet::new();
+    for (outer, part) in schema["definitions"]["Stage"]["properties"].as_object().unwrap() {
+        let mut keys = BTreeSet::new();
+        keys_within(&schema, part, &mut keys);
+        there_are.extend(keys.into_iter().map(|inner| (outer.clone(), inner)));
+    }
+    let changed: BTreeSet<_> =
+        NESTED.iter().map(|(outer, inner, ..)| ((*outer).to_owned(), (*inner).to_owned())).collect();
+    assert_eq!(changed, there_are, "each is changed below");
+    for &(outer, inner, within, old, new) in NESTED {
+        let change = change(&Case { level: Level::Stage, key: outer, within, old, new });
+        let it = change.stage("it").unwrap();
+        let step = if outer == "pool" { Step::Resize } else { Step::Replace };
+        assert_eq!(it.step, step, "`{outer}.{inner}`: {change:#?}");
+        assert!(is_because_of(&it.why, outer), "`{outer}.{inner}`: {change:#?}");
+    }
+}
+
 #[test]
 fn a_value_that_names_the_rank_does_not_replace_a_pool_that_is_resized() {
     let text = |width: u32| {
