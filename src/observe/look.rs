@@ -78,6 +78,18 @@ impl Look {
         cut.push_str(ellipsis);
         cut
     }
+
+    /// Cuts a name to at most `width` characters, an ellipsis in its middle where it was cut: names that begin alike end
+    /// differently, as those of numbered stages do.
+    pub fn cut_name(self, name: &str, width: usize) -> String {
+        let length = name.chars().count();
+        if length <= width || width < 3 {
+            return self.cut(name, width);
+        }
+        let end = (width - 1) / 2;
+        let tail: String = name.chars().skip(length - end).collect();
+        self.cut(name, width - end) + &tail
+    }
 }
 
 #[cfg(test)]
@@ -100,5 +112,15 @@ mod tests {
         assert_eq!(Look::PLAIN.cut("abcdef", 4), "abc…");
         assert_eq!(Look { unicode: false, ..Look::PLAIN }.cut("abcdef", 4), "abc~");
         assert_eq!(Look::PLAIN.cut("abcd", 4), "abcd");
+    }
+
+    #[test]
+    fn a_name_that_is_cut_keeps_its_end() {
+        assert_eq!(Look::PLAIN.cut_name("resize-large-01", 9), "resi…e-01");
+        assert_eq!(Look { unicode: false, ..Look::PLAIN }.cut_name("resize-large-01", 8), "resi~-01");
+        assert_eq!(Look::PLAIN.cut_name("resize", 6), "resize");
+        for width in 0..6 {
+            assert_eq!(Look::PLAIN.cut_name("resize", width).chars().count(), width.max(1));
+        }
     }
 }

@@ -338,7 +338,7 @@ mod tests {
         store (daemon)  not started          0          0       0
 
         edge                 in  failed  dropped  discarded
-        numbers -> ~  1,000,000       2        1  998 (stage failed)
+        number~quare  1,000,000       2        1  998 (stage failed)
 
         squares: failed after 1.24 s
         failed: stage `square`: worker `square/2` exited with -9 (SIGKILL)

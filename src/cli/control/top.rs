@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, after, never, select};
 use mpflow::control::{Client, ClientError};
-use mpflow::observe::StatusTable;
+use mpflow::observe::{Colour, Look, StatusTable};
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 
 use super::RunArgument;
@@ -129,14 +129,27 @@ fn look(client: &mut Client, table: &mut StatusTable) -> Result<bool, CliError> 
 
 /// As much as there is room for, from the top left, each line over the one that was there.
 fn draw(table: &StatusTable) -> Result<(), CliError> {
-    let rows = terminal::stdout_rows();
+    let look = terminal::stdout();
     let mut text = "\x1b[H".to_owned();
-    for line in table.lines(terminal::stdout()).iter().take(rows.saturating_sub(1)) {
-        text.push_str(line);
+    for line in fitting(table.lines(look), terminal::stdout_rows().saturating_sub(1), look) {
+        text.push_str(&line);
         text.push_str("\x1b[K\r\n");
     }
     text.push_str("\x1b[J");
     output::print(&text)
+}
+
+/// The first of these lines, as many as fit; where others are missing, the last says how many.
+fn fitting(mut lines: Vec<String>, room: usize, look: Look) -> Vec<String> {
+    if lines.len() > room && room > 0 {
+        let missing = lines.len() - (room - 1);
+        lines.truncate(room - 1);
+        lines.push(
+            look.paint(Colour::Dim, &format!("and {missing} lines more: a higher terminal shows them")),
+        );
+    }
+    lines.truncate(room);
+    lines
 }
 
 /// The keys that are pressed, until the terminal is gone.
@@ -182,5 +195,21 @@ impl Drop for Screen {
         if let Some(mode) = &self.before {
             let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, mode);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_low_terminal_has_no_room_for_is_counted() {
+        let lines = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        assert_eq!(fitting(lines(3), 3, Look::PLAIN), ["0", "1", "2"]);
+        assert_eq!(
+            fitting(lines(5), 3, Look::PLAIN),
+            ["0", "1", "and 3 lines more: a higher terminal shows them"]
+        );
+        assert!(fitting(lines(5), 0, Look::PLAIN).is_empty());
     }
 }
