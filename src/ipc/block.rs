@@ -94,9 +94,16 @@ impl Block {
         self
     }
 
-    /// Takes so many records off the front.
+    /// Takes so many records off the front, at least one; all where there are not so many.
     pub(crate) fn take_records(&mut self, framing: Framing, records: u64) -> Self {
-        self.take_front(framing, usize::MAX, records)
+        let mut front = self.take_front(framing, usize::MAX, records);
+        // Of chunks those were whole ones, and the last record may lie in the middle of the next.
+        while front.records < records && !self.is_empty() {
+            let next = self.take_front(framing, usize::MAX, records - front.records);
+            front.data = [front.data, next.data].concat().into();
+            front.records += next.records;
+        }
+        front
     }
 }
 
@@ -155,6 +162,18 @@ mod tests {
             }
             let found: Vec<u8> = parts.iter().flat_map(numbers_in).collect();
             proptest::prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn as_many_records_are_taken_as_were_asked_for_whatever_chunks_they_lie_in(
+            shapes in proptest::collection::vec((0u8..4, 1u8..9, 0u8..4), 1..8),
+            records in 1u64..60,
+        ) {
+            let (mut block, numbers) = chunks(&shapes);
+            let front = block.take_records(Framing::Chunks, records);
+            let (taken, left) = numbers.split_at(numbers.len().min(records as usize));
+            proptest::prop_assert_eq!(numbers_in(&front), taken);
+            proptest::prop_assert_eq!(numbers_in(&block), left);
         }
     }
 

@@ -46,8 +46,14 @@ impl Lease {
 
     /// Whether a worker that has read so many bytes of what it was given may have begun its first open record.
     fn may_be_begun(&self, framing: Framing, read: u64) -> bool {
-        let answered = usize::try_from(self.answered).unwrap_or(usize::MAX);
-        let before: usize = framing.records(&self.block.data).take(answered).map(<[u8]>::len).sum();
+        let mut answered = self.answered;
+        let is_answered = |place: &&[u8]| {
+            let records = framing.count_in(place);
+            let is_answered = records <= answered;
+            answered = answered.saturating_sub(records);
+            is_answered
+        };
+        let before: usize = framing.records(&self.block.data).take_while(is_answered).map(<[u8]>::len).sum();
         read > self.begins + before as u64
     }
 

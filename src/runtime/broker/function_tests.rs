@@ -16,9 +16,12 @@ const WIDTH: usize = 3;
 const SOURCE: usize = 0;
 const WORK: usize = 1;
 
+/// Records in a chunk.
+const CHUNK: usize = 5;
+
 #[derive(Debug, Clone)]
 enum Op {
-    /// The source makes so many records, in one chunk or as lines.
+    /// The source makes so many records, in chunks that are read together or as lines.
     Publish(u32),
     /// A worker is given at most so many.
     Lease(usize, u64),
@@ -105,13 +108,13 @@ impl Trial {
         let mut data = Vec::new();
         match self.format {
             Format::Lines => numbers.for_each(|number| data.extend(format!("{number}\n").into_bytes())),
-            _ => {
-                data.put_u32_le((CHUNK_HEADER_BYTES - 4 + 4 * count) as u32);
+            _ => numbers.collect::<Vec<_>>().chunks(CHUNK).for_each(|chunk| {
+                data.put_u32_le((CHUNK_HEADER_BYTES - 4 + 4 * chunk.len()) as u32);
                 data.put_u32_le(0);
-                data.put_u32_le(count as u32);
+                data.put_u32_le(chunk.len() as u32);
                 data.put_u32_le(0);
-                numbers.for_each(|number| data.put_u32_le(number));
-            }
+                chunk.iter().for_each(|&number| data.put_u32_le(number));
+            }),
         }
         Block::new(data.into(), count as u64)
     }
