@@ -277,6 +277,10 @@ fn a_reload_from_outside_returns_when_it_has_taken_effect_with_what_has_changed(
     let (code, _, error) = reload(&run);
     assert_eq!(code, Some(2));
     assert!(error.contains("the run goes on as it was: the pipeline is wrong"), "{error}");
+    assert!(
+        error.contains("mpflow::") && error.contains("pipeline.yaml:"),
+        "what is wrong, and where: {error}"
+    );
     save(&run, "pipeline.yaml", LIVE);
     run.signal(Signal::SIGHUP);
     wait_for_last(&run, "one");

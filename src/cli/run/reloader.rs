@@ -16,7 +16,7 @@ use mpflow::{Engine, Pipeline, Run};
 use super::console::Console;
 use crate::cli::error::CliError;
 use crate::cli::load::{self, Overrides, Source};
-use crate::cli::{show, terminal};
+use crate::cli::show;
 
 /// The clock of files is coarse: one that seems to be so much older than a moment may be younger.
 const COARSE: Duration = Duration::from_millis(20);
@@ -90,16 +90,16 @@ impl<'a> Reloader<'a> {
         self.answers.clone()
     }
 
-    /// Reads the pipeline. The error is what is to be shown.
-    pub(super) fn load(&mut self, look: Look) -> Result<Result<Pipeline, String>, CliError> {
+    /// Reads the pipeline, or what is wrong with it.
+    pub(super) fn load(&mut self) -> Result<Result<Pipeline, Diagnostics>, CliError> {
         self.began_at = SystemTime::now();
         let pipeline = match load::load(self.source, self.overrides)? {
             Ok(pipeline) => pipeline,
-            Err(diagnostics) => return Ok(Err(show::text(&diagnostics, look))),
+            Err(diagnostics) => return Ok(Err(diagnostics)),
         };
         self.watch_files_of(&pipeline);
         let diagnostics = self.engine.check(&pipeline);
-        Ok(if diagnostics.has_errors() { Err(show::text(&diagnostics, look)) } else { Ok(pipeline) })
+        Ok(if diagnostics.has_errors() { Err(diagnostics) } else { Ok(pipeline) })
     }
 
     /// This pipeline is run from now on.
@@ -153,28 +153,30 @@ impl<'a> Reloader<'a> {
 
     /// Reads the document and has the run become what it says. Waits for nothing.
     pub(super) fn begin(&mut self, run: &Run, console: &Console) {
-        let pipeline = match self.load(terminal::stderr()) {
+        let pipeline = match self.load() {
             Ok(Ok(pipeline)) => pipeline,
-            Ok(Err(text)) => {
+            Ok(Err(diagnostics)) => {
                 console.pause();
-                show::raw(&text);
-                return self.refuse(console, "the pipeline is wrong");
+                show::diagnostics(&diagnostics);
+                let what = format!("\n\n{}", show::text(&diagnostics, Look::PLAIN).trim_end());
+                return self.refuse(console, "the pipeline is wrong", &what);
             }
-            Err(error) => return self.refuse(console, &error.to_string()),
+            Err(error) => return self.refuse(console, &error.to_string(), ""),
         };
         match run.begin_reload(&pipeline, self.touched.clone()) {
             Ok(answers) => {
                 self.answers = answers;
                 self.pipeline = Some(pipeline);
             }
-            Err(error) => self.refuse(console, &error.to_string()),
+            Err(error) => self.refuse(console, &error.to_string(), ""),
         }
     }
 
-    fn refuse(&mut self, console: &Console, why: &str) {
+    /// `what` is wrong has been shown here, and whoever asked from elsewhere is to know it too.
+    fn refuse(&mut self, console: &Console, why: &str, what: &str) {
         console.say(format!("not reloaded, and the run goes on as it was: {why}"));
         for request in self.requests.drain(..) {
-            request.answer(Err(format!("the run goes on as it was: {why}")));
+            request.answer(Err(format!("the run goes on as it was: {why}{what}")));
         }
     }
 
@@ -192,7 +194,7 @@ impl<'a> Reloader<'a> {
                 self.requests.drain(..).for_each(|request| request.answer(Ok(reloaded.clone())));
             }
             Some(Err(SteerError::RunEnded)) | None => self.requests.clear(),
-            Some(Err(error)) => self.refuse(console, &error.to_string()),
+            Some(Err(error)) => self.refuse(console, &error.to_string(), ""),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::signals::{self, Request};
 use super::{Args, Ended, Files, progress_for, start};
 use crate::cli::error::CliError;
 use crate::cli::exit::{End, Interrupt};
-use crate::cli::{show, terminal};
+use crate::cli::show;
 
 /// Runs the pipeline again and again: until a signal ends it.
 pub(super) fn execute(args: &Args, engine: &Engine, mut reloader: Reloader<'_>) -> Result<End, CliError> {
@@ -20,9 +20,9 @@ pub(super) fn execute(args: &Args, engine: &Engine, mut reloader: Reloader<'_>) 
     mpflow::adopt_orphans().map_err(StartError::System)?;
     reloader.watch(args.poll)?;
     loop {
-        match reloader.load(terminal::stderr())? {
-            Err(text) => {
-                show::raw(&text);
+        match reloader.load()? {
+            Err(diagnostics) => {
+                show::diagnostics(&diagnostics);
                 show::notice("the pipeline is wrong; waiting for a change of its files");
             }
             Ok(pipeline) => {
