@@ -123,15 +123,27 @@ fn a_reader_of_mpflows_output_that_goes_away_ends_the_run_quietly() {
 }
 
 #[test]
-fn a_producer_that_ends_otherwise_than_by_its_closed_output_has_failed() {
+fn a_producer_that_ends_by_an_error_of_its_own_once_its_output_is_closed_has_not_failed() {
+    // Not all programs let SIGPIPE end them: Python's meet an error instead, and exit with 1.
     let pipeline = "
         stages:
           endless: {command: \"trap '' PIPE; yes 2>/dev/null; exit 3\"}
           few: {command: [head, -n, '5']}
         edges: [{queue: endless -> few -> stdout}]";
-    let run = Scenario::new(pipeline).run();
-    // Whatever it makes of it, the output is whole and nothing hangs.
-    assert_eq!(run.text(), "y\n".repeat(5));
+    let run = Scenario::new(pipeline).run().succeeded().wrote("y\n".repeat(5));
+    assert_eq!(run.stage("endless")["exits"], serde_json::json!([[3, 1]]));
+}
+
+#[test]
+fn a_producer_that_fails_after_it_has_closed_its_output_and_been_read_to_the_end_has_failed() {
+    // Its reader has not had enough: it has read all, and ends first.
+    let pipeline = "
+        stages:
+          say: {command: 'echo 1; exec 1>&-; while [ ! -e read ]; do sleep 0.01; done; exit 3'}
+          copy: {command: 'cat; touch read'}
+        edges: [{queue: say -> copy -> stdout}]";
+    let run = Scenario::new(pipeline).run().ended(1).wrote("1\n").said(["worker `say` exited with 3"]);
+    assert_eq!(run.stage("copy")["state"], "finished");
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl Broker {
             pending: Vec::new(),
             has_ended: false,
             is_closed: false,
+            was_cut_off: false,
         });
         ProducerId(self.producers.len() - 1)
     }

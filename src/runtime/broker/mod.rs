@@ -75,6 +75,8 @@ struct Producer {
     pending: Vec<VecDeque<Block>>,
     has_ended: bool,
     is_closed: bool,
+    /// All who read it had had enough before it had ended.
+    was_cut_off: bool,
 }
 
 impl Producer {
@@ -471,7 +473,15 @@ impl Broker {
         let producer = &self.producers[id.0];
         if producer.queues.iter().all(|&queue| self.queues[queue].has_no_consumer()) {
             note(&mut self.changes.unwanted, id);
+            let producer = &mut self.producers[id.0];
+            producer.was_cut_off |= !producer.has_ended;
         }
+    }
+
+    /// Whether nobody wants what it produces any more, and that was so before it had ended by itself: one whose readers
+    /// have read to its end was not cut off by them.
+    pub(crate) fn is_cut_off(&self, id: ProducerId) -> bool {
+        self.producers[id.0].was_cut_off && self.is_unwanted(id)
     }
 
     /// Whether nobody wants what it produces any more. A port that leads nowhere is wanted: its worker does not

@@ -54,7 +54,7 @@ impl View for Records<'_> {
         // Who reads a pipe is not the engine's to see: as in a shell, SIGPIPE itself tells that it has gone.
         self.plan.pipes.iter().any(|pipe| pipe.from == stage && !pipe.duplex)
             || (0..self.plan.stages[stage].outputs.len())
-                .any(|port| self.broker.is_unwanted(self.broker.output(stage, port)))
+                .any(|port| self.broker.is_cut_off(self.broker.output(stage, port)))
     }
 
     fn bad_end(&self, stage: usize, rank: usize) -> Option<String> {
@@ -447,8 +447,10 @@ impl RunLoop {
         let outputs = self.plan.stages[stage].outputs.len();
         let has_pipe =
             self.plan.pipes.iter().any(|pipe| pipe.from == stage || (pipe.duplex && pipe.to == stage));
-        let all = (0..outputs).all(|port| self.broker.is_unwanted(self.broker.output(stage, port)));
-        if all && !has_pipe {
+        let producers = || (0..outputs).map(|port| self.broker.output(stage, port));
+        let is_cut_off = producers().any(|producer| self.broker.is_cut_off(producer));
+        let is_unwanted = producers().all(|producer| self.broker.is_unwanted(producer));
+        if is_cut_off && is_unwanted && !has_pipe {
             self.inputs.push_back(Input::Unwanted { stage });
         }
     }
