@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
+
 use rstest::rstest;
 use serde_json::json;
 use support::{Scenario, Value, numbers};
@@ -323,4 +325,48 @@ edges: [{{queue: numbers -> work -> stdout}}]
         let run = Scenario::new(pipeline).run().succeeded();
         assert_eq!(run.text(), numbers(20));
     }
+}
+
+#[test]
+fn records_of_one_key_do_not_wait_for_those_of_another() {
+    // Whoever comes first in the pool may have none at all.
+    for work in ["", ", batch: 40", ", batch: {size: 1000, wait: 20ms}"] {
+        let pipeline = format!(
+            "
+            stages:
+              work: {{command: [cat], mode: each, pool: 3{work}}}
+            edges:
+              - {{queue: stdin -> work, partition_by: 1}}
+              - queue: work -> stdout"
+        );
+        for keys in [1, 2, 50] {
+            let lines: String = (0..300).map(|number| format!("k{} {number}\n", number % keys)).collect();
+            let run = Scenario::new(&pipeline).stdin(lines).run().succeeded();
+            let mut came: Vec<u32> =
+                run.text().lines().map(|line| line.split_once(' ').unwrap().1.parse().unwrap()).collect();
+            came.sort_unstable();
+            assert!(came.into_iter().eq(0..300), "{work:?} with {keys} keys");
+        }
+    }
+}
+
+#[test]
+fn a_batch_by_key_waits_as_long_as_it_may_and_no_longer() {
+    let pipeline = "
+        stages:
+          work: {command: [cat], mode: each, pool: 3, batch: {size: 1000, wait: 20ms}}
+        edges:
+          - {queue: stdin -> work, partition_by: 1}
+          - queue: work -> stdout";
+    let mut run = Scenario::new(pipeline).open_stdin().hold_stdout().start();
+    let mut stdin = run.stdin.take().unwrap();
+    let mut stdout = BufReader::new(run.stdout.take().unwrap());
+    for key in ["one", "two", "three", "four", "five"] {
+        writeln!(stdin, "{key}").unwrap();
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), key, "while the input is open");
+    }
+    drop(stdin);
+    run.finish().succeeded();
 }

@@ -328,6 +328,11 @@ impl Broker {
         None
     }
 
+    /// Whether some of what comes to this port is for one worker alone.
+    pub(crate) fn has_lanes(&self, consumer: Consumer) -> bool {
+        self.input_queues(consumer).iter().any(|&queue| !self.queues[queue].is_shared())
+    }
+
     /// Records that wait for the worker of this rank, shared ones counted.
     pub(crate) fn waiting(&self, consumer: Consumer, rank: usize) -> u64 {
         let waiting = |&queue: &usize| self.queues[queue].lane_records(self.queues[queue].lane(rank));

@@ -50,7 +50,8 @@ impl RunLoop {
         if declared.mode == Mode::Stream && !declared.pool.is_elastic() {
             return None;
         }
-        let batch = declared.batch.and_then(|batch| Some(self.batch_since[stage]? + batch.wait?));
+        let gathering = || self.batch_since.range((stage, 0)..(stage + 1, 0)).map(|(_, since)| *since);
+        let batch = declared.batch.and_then(|batch| Some(gathering().min()? + batch.wait?));
         let has_spare = self.spare(stage) > 0;
         let workers = self.workers[stage].iter().flatten().flat_map(|io| {
             let rank = io.worker.rank;

@@ -286,10 +286,12 @@ impl RunLoop {
                 None => self.broker.lease(stage, rank, usize::MAX, 1).is_some(),
                 Some(_) => self.lease_batch(stage, rank),
             };
-            if !is_leased {
-                break;
+            match is_leased {
+                true => self.inputs.push_back(Input::Demand { stage, rank }),
+                // The others have records of their own.
+                false if self.broker.has_lanes(Consumer::Port { stage, port: 0 }) => {}
+                false => break,
             }
-            self.inputs.push_back(Input::Demand { stage, rank });
         }
         self.ask_for_successors(stage);
     }
@@ -306,12 +308,13 @@ impl RunLoop {
         let size = batch.size.get() as u64;
         let waiting = self.broker.waiting(consumer, rank);
         let has_returned = self.broker.has_returned(stage, rank);
+        let gathered_for = (stage, if self.broker.has_lanes(consumer) { rank } else { 0 });
         if waiting == 0 && !has_returned {
-            self.batch_since[stage] = None;
+            self.batch_since.remove(&gathered_for);
             return false;
         }
         let now = self.clock.now();
-        let since = *self.batch_since[stage].get_or_insert(now);
+        let since = *self.batch_since.entry(gathered_for).or_insert(now);
         let waited = batch.wait.is_some_and(|wait| now.saturating_duration_since(since) >= wait);
         let is_due = waiting >= size
             || batch.bytes.is_some_and(|bytes| self.broker.waiting_bytes(consumer, rank) >= bytes)
@@ -323,7 +326,7 @@ impl RunLoop {
             return false;
         }
         let bytes = batch.bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX);
-        self.batch_since[stage] = None;
+        self.batch_since.remove(&gathered_for);
         self.broker.lease_gathered(stage, rank, bytes, size)
     }
 

@@ -64,7 +64,7 @@ mod why;
 mod window;
 mod worker;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -217,8 +217,8 @@ pub(crate) struct RunLoop {
     abandoned: Vec<bool>,
     /// By stage: the supervisor knows.
     work_done: Vec<bool>,
-    /// By stage: since when records wait that are too few for a batch.
-    batch_since: Vec<Option<Instant>>,
+    /// By stage, and by rank where each worker has records of its own: since when some wait that are too few for a batch.
+    batch_since: BTreeMap<(usize, usize), Instant>,
     /// By stage: its processes are likely to end soon, and to leave no more behind than a pipe holds.
     is_brief: Vec<bool>,
     /// Workers that have closed an end too early, and by when they have ended if they are about to: the input of a
@@ -318,7 +318,7 @@ impl RunLoop {
             turns: vec![0; stages],
             abandoned: vec![false; stages],
             work_done: vec![false; stages],
-            batch_since: vec![None; stages],
+            batch_since: BTreeMap::new(),
             is_brief: plan.stages.iter().map(|stage| stage.stage.mode == Mode::Each).collect(),
             closed_early: Vec::new(),
             faults: HashMap::new(),

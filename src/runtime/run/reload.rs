@@ -245,7 +245,6 @@ impl RunLoop {
         self.turns.push(0);
         self.abandoned.push(false);
         self.work_done.push(false);
-        self.batch_since.push(None);
         self.is_brief.push(declared.mode == Mode::Each);
         self.gates.push(Gate::Closed);
         self.broker.add_stage(&plan, stage, old);
