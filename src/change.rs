@@ -62,7 +62,8 @@ pub enum Step {
     Same,
     /// A stage has more or fewer workers, an edge another bound; the workers and records that stay are not touched.
     Resize,
-    /// A stage keeps its workers; other queues lead to its ports, or from them.
+    /// A stage keeps its workers; other queues lead to its ports, or from them. A queue keeps its records, which its
+    /// workers share otherwise.
     Rewire,
     /// A stage has new workers, which take over from the old ones. A queue begins anew: what waits in it goes to its
     /// old consumer first.

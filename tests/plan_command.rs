@@ -241,6 +241,10 @@ fn each_key_comes_to_what_the_table_says_of_it() {
                 assert_eq!((it.step, from), (Step::Same, Step::Replace), "{what}");
             }
             Effect::ReplaceConsumer => {
+                assert_eq!(edge.unwrap().step, Step::Rewire, "{what}");
+                assert_eq!((it.step, from), (Step::Replace, Step::Same), "{what}");
+            }
+            Effect::BeginAnew => {
                 assert_eq!(edge.unwrap().step, Step::Replace, "{what}");
                 assert_eq!((it.step, from), (Step::Replace, Step::Rewire), "{what}");
             }

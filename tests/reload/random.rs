@@ -33,7 +33,7 @@ fn any_pipeline(random: &mut fastrand::Rng) -> String {
         let work = match random.u8(..3) {
             0 => "command: [cat], mode: each, batch: 100",
             1 => "command: [sed, -u, p;d], mode: map",
-            _ => "command: [awk, '{print; fflush()}'], mode: map",
+            _ => "command: [sed, -u, s/^//], mode: map",
         };
         stages.push_str(&format!(
             "  {name}: {{{work}, pool: {}, ordered: {}, exclusive: {}, on_error: skip, env: {{E: '{}'}}, \
@@ -46,10 +46,14 @@ fn any_pipeline(random: &mut fastrand::Rng) -> String {
     }
     let chain: Vec<&str> = ["count"].into_iter().chain(names).chain(["store"]).collect();
     let capacity = if random.bool() { "" } else { ", capacity: 300" };
+    let mut edges = String::new();
+    for pair in chain.windows(2) {
+        // Here and there each record belongs to one worker. The store keeps its worker, whatever is reloaded.
+        let by_key = if pair[1] != "store" && random.u8(..3) == 0 { ", partition_by: 1" } else { "" };
+        edges.push_str(&format!("  - {{queue: {} -> {}{capacity}{by_key}}}\n", pair[0], pair[1]));
+    }
     format!(
-        "stages:\n  count: {{command: '{COUNTS}'}}\n{stages}  store: {{command: cat, stdout: out.txt}}\nedges:\n  \
-         - {{queue: {}{capacity}}}\n",
-        chain.join(" -> ")
+        "stages:\n  count: {{command: '{COUNTS}'}}\n{stages}  store: {{command: cat, stdout: out.txt}}\nedges:\n{edges}"
     )
 }
 

@@ -39,7 +39,7 @@ pub(super) const TESTS: &[Test] = crate::tests![
     a_pipe_and_both_its_ends_are_replaced_together,
     a_document_in_another_order_is_no_change_and_stages_stay_who_they_are,
     what_an_old_worker_has_not_read_is_the_new_ones,
-    records_by_key_that_are_given_back_are_done_by_a_pool_of_another_width,
+    records_by_key_that_wait_or_are_given_back_are_done_by_a_pool_of_another_width,
 ];
 
 fn counting(work: &str) -> String {
@@ -655,30 +655,35 @@ fn what_an_old_worker_has_not_read_is_the_new_ones() {
     all_numbers(&folder);
 }
 
-fn records_by_key_that_are_given_back_are_done_by_a_pool_of_another_width() {
-    let text = |pool: u32, command: &str| {
-        format!(
-            "stages:\n  count: {{command: seq 300}}\n  \
-             work: {{command: {command}, mode: map, pool: {pool}, prefetch: 20, stop: {{grace: 200ms}}}}\n  \
-             store: {{command: cat, stdout: out.txt}}\nedges:\n  - {{queue: count -> work, partition_by: 1}}\n  \
-             - queue: work -> store\n"
-        )
-    };
-    let live = Live::start(&text(3, "[sleep, 60]"));
-    let held = |live: &Live| {
-        let snapshot = live.run.snapshot().unwrap();
-        let work = snapshot.stages.into_iter().find(|stage| stage.stage == "work").unwrap();
-        work.slots.iter().map(|slot| slot.held).sum::<u64>()
-    };
-    live.wait_until("each holds all that it may", |live| held(live) == 60);
-    reload(&live, &text(2, "[sed, -u, p;d]")).unwrap();
-    // What lay in the old queue has gone with its workers; what they held has not.
-    let (report, _, folder) = live.finish();
-    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
-    let lines = std::fs::read_to_string(folder.path().join("out.txt")).unwrap();
-    let numbers: BTreeSet<&str> = lines.lines().collect();
-    assert_eq!(numbers.len(), lines.lines().count(), "none came twice");
-    let edge = report.edges.iter().find(|edge| edge.edge == "count -> work").unwrap();
-    assert_eq!(edge.delivered, numbers.len() as u64);
-    assert!(numbers.len() >= 60, "{} of those that were held", numbers.len());
+fn records_by_key_that_wait_or_are_given_back_are_done_by_a_pool_of_another_width() {
+    for mode in ["mode: map, prefetch: 20", "mode: stream"] {
+        let text = |pool: u32, command: &str| {
+            format!(
+                "stages:\n  count: {{command: seq 300}}\n  \
+                 work: {{command: {command}, {mode}, pool: {pool}, stop: {{grace: 200ms}}}}\n  \
+                 store: {{command: cat, stdout: out.txt}}\nedges:\n  - {{queue: count -> work, partition_by: 1}}\n  \
+                 - queue: work -> store\n"
+            )
+        };
+        let live = Live::start(&text(3, "[sleep, 60]"));
+        live.wait_until("all that was made is in the queue, or with a worker", |live| {
+            live.run.snapshot().unwrap().edges.iter().any(|edge| edge.records_in == 300)
+        });
+        if mode.contains("map") {
+            let held = |live: &Live| {
+                let snapshot = live.run.snapshot().unwrap();
+                let work = snapshot.stages.into_iter().find(|stage| stage.stage == "work").unwrap();
+                work.slots.iter().map(|slot| slot.held).sum::<u64>()
+            };
+            live.wait_until("each holds all that it may", |live| held(live) == 60);
+        }
+        reload(&live, &text(2, "[sed, -u, p;d]")).unwrap();
+        let (report, _, folder) = live.finish();
+        assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+        let edge = report.edges.iter().find(|edge| edge.edge == "count -> work").unwrap();
+        assert_eq!((edge.records_in, edge.delivered, edge.discarded.len()), (300, 300, 0), "{edge:#?}");
+        let lines = std::fs::read_to_string(folder.path().join("out.txt")).unwrap();
+        assert_eq!(lines.lines().count(), 300, "{mode}");
+        all_numbers(&folder);
+    }
 }

@@ -22,8 +22,10 @@ pub enum Effect {
     /// An edge keeps its records, and the workers that write to it are replaced, since they are told of it when they
     /// start.
     ReplaceProducer,
-    /// A queue begins anew, and the workers that it leads to are replaced.
+    /// A queue keeps its records, which are shared out by the new rule, and the workers that it leads to are replaced.
     ReplaceConsumer,
+    /// A queue begins anew, and the workers that it leads to are replaced.
+    BeginAnew,
     /// An edge is known by its ends: one that has others is another edge.
     Rewire,
     /// The pipeline has to be ended and run again.
@@ -133,7 +135,7 @@ pub const KEYS: &[Key] = &[
     queue("partition_by", Effect::ReplaceConsumer, |old, new| {
         old.options.partition_by == new.options.partition_by
     }),
-    queue("to_each", Effect::ReplaceConsumer, |old, new| old.options.to_each == new.options.to_each),
+    queue("to_each", Effect::BeginAnew, |old, new| old.options.to_each == new.options.to_each),
     Key { level: Level::Pipe, name: "pipe", effect: Effect::Rewire, same: Same::Elsewhere },
     // A one-way pipe and a duplex one have different names for their ends: they are different edges.
     pipe("duplex", Effect::Replace, |old, new| old.duplex == new.duplex),

@@ -109,7 +109,8 @@ impl<'a> Pair<'a> {
                 continue;
             }
             step = step.max(match key.effect {
-                Effect::Replace | Effect::ReplaceConsumer => Step::Replace,
+                Effect::Replace | Effect::BeginAnew => Step::Replace,
+                Effect::ReplaceConsumer => Step::Rewire,
                 _ => Step::Resize,
             });
             let values = match (key.name, old, new) {
@@ -130,7 +131,8 @@ impl<'a> Pair<'a> {
             && new.has_lanes()
             && self.consumer_width(self.old, old) != self.consumer_width(self.new, new)
         {
-            step = Step::Replace;
+            // What each is to get, some have had more of than others.
+            step = if new.options.to_each { Step::Replace } else { Step::Rewire };
             why.push(Why::Key { key: "pool", values: None });
         }
         new.change(step, why)
@@ -241,7 +243,7 @@ impl<'a> Pair<'a> {
             for effect in keys.filter_map(effect_in_queue) {
                 let is_meant = match effect {
                     Effect::Replace => is_consumer || is_producer,
-                    Effect::ReplaceConsumer => is_consumer,
+                    Effect::ReplaceConsumer | Effect::BeginAnew => is_consumer,
                     Effect::ReplaceProducer => is_producer,
                     _ => false,
                 };

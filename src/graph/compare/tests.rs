@@ -65,12 +65,23 @@ fn a_pool_is_resized_and_keeps_its_workers() {
 }
 
 #[test]
-fn a_pool_that_has_records_by_their_key_is_replaced_and_its_queue_begins_anew() {
+fn a_pool_that_has_records_by_their_key_is_replaced_and_its_queue_keeps_them() {
     let build = |width| {
         Build::new()
             .stage("a")
             .with("b", |b| b.pool = pool(width))
             .queue_with("a -> b", |queue| queue.partition_by = Some(PartitionKey::Field(1)))
+    };
+    let change = between(&build(2), &build(3));
+    assert_eq!(steps(&change), [("a", Step::Same), ("b", Step::Replace)]);
+    assert_eq!(edges(&change), [("a -> b", Step::Rewire), ("b -> stdout", Step::Same)]);
+}
+
+#[test]
+fn a_queue_to_each_worker_of_another_pool_begins_anew() {
+    let build = |width| {
+        let stages = Build::new().stage("a").with("b", |b| b.pool = pool(width));
+        stages.queue_with("a -> b", |queue| queue.to_each = true)
     };
     let change = between(&build(2), &build(3));
     assert_eq!(steps(&change), [("a", Step::Rewire), ("b", Step::Replace)]);

@@ -119,8 +119,16 @@ impl Broker {
         self.sources.push(source);
     }
 
-    /// A stage has a pool of this width at least.
-    pub(crate) fn widen(&mut self, stage: usize, width: usize) {
+    /// A stage has a pool of this width. Places of a pool that was wider stay, for what their workers hold; what waits by
+    /// its key, left over from an edge that is gone, is for the others.
+    pub(crate) fn resize(&mut self, stage: usize, width: usize) {
+        for port in 0..self.stages[stage].inputs.len() {
+            for queue in self.stages[stage].inputs[port].queues.clone() {
+                if self.queues[queue].share_among(width) {
+                    self.exchanges.iter_mut().for_each(|exchange| exchange.lanes_changed(queue));
+                }
+            }
+        }
         let more = width.saturating_sub(self.stages[stage].seats.len());
         if let Some(exchange) = self.stages[stage].exchange {
             let seats = self.exchanges[exchange].add_seats(more);
@@ -137,6 +145,7 @@ impl Broker {
         for &queue in takeover.queues {
             self.queues[queue].set_bounds(&plan.queues[queue]);
             self.consumers[queue] = consumer(&plan.queues[queue]);
+            self.share_anew(plan, queue);
         }
         let retired =
             |stage: usize| takeover.replaced.iter().find(|&&(_, new)| new == stage).map(|&(old, _)| old);
@@ -207,8 +216,20 @@ impl Broker {
         self.close_if_done(id);
     }
 
+    /// The workers that a queue leads to share its records as the plan says. Those that have been given out go where they
+    /// belong by then, should they come back.
+    fn share_anew(&mut self, plan: &Plan, queue: usize) {
+        let width = match self.consumers[queue] {
+            Consumer::Port { stage, .. } => plan.stages[stage].stage.pool.max,
+            Consumer::Stdout => 1,
+        };
+        if self.queues[queue].share_anew(&plan.queues[queue], width) {
+            self.exchanges.iter_mut().for_each(|exchange| exchange.lanes_changed(queue));
+        }
+    }
+
     /// Queues that lead nowhere in the new plan, and whose last records the new form of a stage takes as well as the old
-    /// one would: those of the same port, in the same format, that all workers share.
+    /// one would: those of the same port, in the same format, of which each record is for one worker.
     fn left_to(&mut self, plan: &Plan, old: usize, new: usize, port: usize) -> Vec<usize> {
         let planned = &plan.stages[new].inputs[port];
         let same = plan.stages[old]
@@ -221,10 +242,11 @@ impl Broker {
             .queues
             .iter()
             .copied()
-            .filter(|&queue| self.consumers[queue] == own && self.queues[queue].is_shared())
+            .filter(|&queue| self.consumers[queue] == own && !self.queues[queue].is_to_each())
             .collect();
         for &queue in &left {
             self.consumers[queue] = Consumer::Port { stage: new, port };
+            self.share_anew(plan, queue);
         }
         left
     }
@@ -329,7 +351,7 @@ impl Broker {
             .partition(|lease| self.consumers[lease.queue] == own);
         keep.into_iter().for_each(|lease| self.exchanges[exchange].put_back(lease));
         for lease in back.into_iter().rev() {
-            self.queues[lease.queue].put_back(lease.lane, lease.block);
+            self.queues[lease.queue].put_back(lease.lane.unwrap_or(0), lease.block);
             note(&mut self.changes.consumers, self.consumers[lease.queue]);
         }
     }

@@ -18,8 +18,8 @@ pub(crate) struct Lease {
     pub(crate) block: Block,
     /// The queue they came through, for the books.
     pub(crate) queue: usize,
-    /// The lane they belong to.
-    pub(crate) lane: usize,
+    /// The lane they belong to. `None`: their queue has been given other lanes since they were taken from it.
+    pub(crate) lane: Option<usize>,
     /// Of the first record not answered: its place in the order in which records came, from 0.
     pub(crate) sequence: u64,
     /// Failed attempts at these records.
@@ -291,7 +291,18 @@ impl Exchange {
     pub(crate) fn number(&mut self, block: Block, queue: usize, lane: usize) -> Lease {
         let sequence = self.next_sequence;
         self.next_sequence += block.records;
+        let lane = Some(lane);
         Lease { block, queue, lane, sequence, attempts: 0, answered: 0, begins: 0, alone: false }
+    }
+
+    /// This queue has been given other lanes.
+    pub(crate) fn lanes_changed(&mut self, queue: usize) {
+        let delayed = std::mem::take(&mut self.delayed).into_vec();
+        let mut delayed: Vec<Delayed> = delayed;
+        let leases = self.held.iter_mut().flatten().chain(self.reserved.iter_mut().flatten());
+        let waiting = self.returned.iter_mut().chain(delayed.iter_mut().map(|delayed| &mut *delayed.lease));
+        leases.chain(waiting).filter(|lease| lease.queue == queue).for_each(|lease| lease.lane = None);
+        self.delayed = delayed.into();
     }
 
     /// The place in order of the next record that comes for the first time.

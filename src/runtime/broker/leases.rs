@@ -50,14 +50,19 @@ impl Broker {
     /// Whether this worker may have what was given back.
     fn is_for(&self, stage: usize, rank: usize, lease: &Lease) -> bool {
         let queue = &self.queues[lease.queue];
-        if queue.is_shared() || self.consumers[lease.queue] == (Consumer::Port { stage, port: 0 }) {
-            return queue.lane(rank) == lease.lane;
+        let is_own = self.consumers[lease.queue] == (Consumer::Port { stage, port: 0 });
+        if queue.is_shared() {
+            return true;
+        }
+        if is_own && let Some(lane) = lease.lane {
+            return lane == rank;
         }
         // The pool of the form before may have been of another width. Records of one key still go to one worker, and where
         // there are no keys any more, to anybody.
         let framing = self.input_framing(stage);
         let first = framing.body(&lease.block.data[..framing.first(&lease.block.data)]);
-        self.lane_of(stage, first).is_none_or(|lane| lane == rank)
+        let lane = if is_own { queue.lane_of(first) } else { self.lane_of(stage, first) };
+        lane.is_none_or(|lane| lane == rank)
     }
 
     /// The worker that a record belongs to by its key.
@@ -72,7 +77,8 @@ impl Broker {
         let own = Consumer::Port { stage, port: 0 };
         let is_stray = |lease: &Lease| {
             let has_keys = !self.queues[lease.queue].is_shared() && self.lane_of(stage, &[]).is_some();
-            lease.block.records > 1 && has_keys && self.consumers[lease.queue] != own
+            let is_for_other_lanes = self.consumers[lease.queue] != own || lease.lane.is_none();
+            lease.block.records > 1 && has_keys && is_for_other_lanes
         };
         if self.exchanges[exchange].returned().any(is_stray) {
             let strays: Vec<bool> = self.exchanges[exchange].returned().map(is_stray).collect();

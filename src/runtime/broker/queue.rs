@@ -25,6 +25,22 @@ enum Sharing {
     All,
 }
 
+impl Sharing {
+    fn of(plan: &QueuePlan) -> Self {
+        match &plan.options.partition_by {
+            Some(key) => Self::Key(key.clone()),
+            None if plan.options.to_each => Self::All,
+            None => Self::Demand,
+        }
+    }
+
+    /// `width`: the workers of the consuming pool.
+    fn lanes(&self, width: usize) -> Vec<Lane> {
+        let lanes = if *self == Self::Demand { 1 } else { width };
+        (0..lanes).map(|_| Lane::default()).collect()
+    }
+}
+
 /// Records that wait for one worker, or for whoever comes first.
 #[derive(Debug, Default)]
 struct Lane {
@@ -67,6 +83,12 @@ impl Lane {
         self.bytes = 0;
         std::mem::take(&mut self.records)
     }
+
+    fn take_all(&mut self) -> VecDeque<Block> {
+        let all = std::mem::take(&mut self.blocks);
+        self.clear();
+        all
+    }
 }
 
 /// One queue.
@@ -90,19 +112,14 @@ pub(crate) struct Queue {
 impl Queue {
     /// `width`: the workers of the consuming pool.
     pub(crate) fn new(plan: &QueuePlan, width: usize) -> Self {
-        let sharing = match &plan.options.partition_by {
-            Some(key) => Sharing::Key(key.clone()),
-            None if plan.options.to_each => Sharing::All,
-            None => Sharing::Demand,
-        };
-        let lanes = if sharing == Sharing::Demand { 1 } else { width };
+        let sharing = Sharing::of(plan);
         Self {
             framing: Framing::of(plan.format),
             capacity: plan.options.capacity.unwrap_or(u64::MAX),
             capacity_bytes: plan.options.capacity_bytes,
             when_full: plan.options.when_full,
+            lanes: sharing.lanes(width),
             sharing,
-            lanes: (0..lanes).map(|_| Lane::default()).collect(),
             is_closed: false,
             refused: 0,
             books: Books::default(),
@@ -123,6 +140,32 @@ impl Queue {
         self.capacity_bytes = plan.options.capacity_bytes;
         self.when_full = plan.options.when_full;
         self.refused = 0;
+    }
+
+    /// A pool of this width shares its records as the plan says from now on: what waits is shared out anew. Whether it was
+    /// shared otherwise before.
+    pub(crate) fn share_anew(&mut self, plan: &QueuePlan, width: usize) -> bool {
+        self.share_by(Sharing::of(plan), width)
+    }
+
+    /// The same for a pool of another width.
+    pub(crate) fn share_among(&mut self, width: usize) -> bool {
+        self.share_by(self.sharing.clone(), width)
+    }
+
+    fn share_by(&mut self, sharing: Sharing, width: usize) -> bool {
+        let lanes = sharing.lanes(width);
+        let is_to_each = self.sharing == Sharing::All || sharing == Sharing::All;
+        // Of what each is to get some have had more than others: such a queue begins anew.
+        if is_to_each || (sharing == self.sharing && lanes.len() == self.lanes.len()) {
+            return false;
+        }
+        self.sharing = sharing;
+        let waiting = std::mem::replace(&mut self.lanes, lanes);
+        for block in waiting.into_iter().flat_map(|mut lane| lane.take_all()) {
+            self.store(block);
+        }
+        true
     }
 
     /// Puts a block in whatever its bounds say: the last that comes.
@@ -160,6 +203,11 @@ impl Queue {
     /// Whether its records are for whoever takes them.
     pub(crate) fn is_shared(&self) -> bool {
         self.sharing == Sharing::Demand
+    }
+
+    /// Whether each worker gets all of its records.
+    pub(crate) fn is_to_each(&self) -> bool {
+        self.sharing == Sharing::All
     }
 
     /// The lane of a record by its key, where keys choose.
@@ -343,9 +391,15 @@ impl Queue {
         Some(self.framing.first(&self.lanes[lane].blocks.front()?.data))
     }
 
-    /// Puts records that were taken, and not used, back where they were. They are counted in already, and the
-    /// bounds do not hold them up.
+    /// Puts records that were taken, and not used, back where they were, or where their keys lead by now. They are counted
+    /// in already, and the bounds do not hold them up.
     pub(crate) fn put_back(&mut self, lane: usize, block: Block) {
+        let Sharing::Key(key) = &self.sharing else { return self.put_in_front(lane, block) };
+        let parts = partition(&block, self.framing, key, self.lanes.len());
+        parts.into_iter().enumerate().for_each(|(lane, part)| self.put_in_front(lane, part));
+    }
+
+    fn put_in_front(&mut self, lane: usize, block: Block) {
         match self.lanes[lane].closed {
             Some(reason) => self.books.discard(reason, block.records),
             None if block.is_empty() => {}

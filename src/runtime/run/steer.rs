@@ -103,7 +103,7 @@ impl RunLoop {
         self.tails[stage].resize_with(width, StderrTail::default);
         // Each worker finds the width of its pool in its environment.
         self.recipes[stage] = vec![None; width];
-        self.broker.widen(stage, width);
+        self.broker.resize(stage, pool.max);
         if (before.max == 1) != (pool.max == 1) {
             self.workers[stage].iter_mut().flatten().for_each(|io| io.is_alone(pool.max == 1));
         }

@@ -210,7 +210,7 @@ impl World {
             self.plan.stages[stage].stage.pool = pool;
             let width = self.forms[stage].workers.len().max(pool.max);
             self.forms[stage].workers.resize_with(width, Worker::default);
-            self.broker.widen(stage, width);
+            self.broker.resize(stage, pool.max);
         }
         self.leads();
         for stage in added {

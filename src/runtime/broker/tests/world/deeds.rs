@@ -95,6 +95,9 @@ impl World {
         let writer = &mut self.writers[self.forms[stage].writers[port]];
         let since = writer.led.len().saturating_sub(1);
         writer.made.extend(records.iter().map(|&record| (record, since)));
+        // The exchange of a form before it may have been in order.
+        let exchange = self.broker.stages[stage].exchange;
+        writer.may_wait |= exchange.is_some_and(|exchange| self.broker.exchanges[exchange].order.is_some());
     }
 
     fn new_records(&mut self, count: u64) -> Vec<u64> {
