@@ -28,6 +28,8 @@ pub(super) const TESTS: &[Test] = crate::tests![
     a_run_that_is_to_end_does_not_wait_for_what_has_fallen,
     a_stage_that_falls_after_a_restart_fails,
     filters_that_fall_over_do_not_end_what_feeds_them,
+    an_exclusive_filter_that_falls_over_does_not_end_what_it_feeds,
+    what_closes_its_output_after_a_reload_and_lives_on_ends_what_it_feeds,
     a_pool_is_resized_by_a_reload_and_keeps_its_workers,
     a_reload_that_comes_during_another_takes_its_place_and_answers_both,
     a_replaced_source_runs_anew,
@@ -612,6 +614,39 @@ fn filters_that_fall_over_do_not_end_what_feeds_them() {
     let (report, _, folder) = live.finish();
     assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
     all_numbers(&folder);
+}
+
+fn an_exclusive_filter_that_falls_over_does_not_end_what_it_feeds() {
+    // There is nobody else whose output is open then.
+    let live = Live::start(&counting("command: [cat], exclusive: true"));
+    live.wait_for_lines("out.txt", 500);
+    let store = live.pids()["store"].clone();
+    for command in ["exit 9", "exec 1>&-; sleep 0.2; exit 9"] {
+        reload(&live, &counting(&format!("command: '{command}', exclusive: true"))).unwrap();
+        let before = live.read("out.txt").lines().count();
+        live.wait_for_lines("out.txt", before + 500);
+    }
+    assert_eq!(live.pids()["store"], store, "its consumer has kept its worker");
+    live.write("enough", "");
+    let (report, events, _) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    assert_eq!(events.iter().filter(|event| is_taken_back(event)).count(), 2);
+}
+
+fn what_closes_its_output_after_a_reload_and_lives_on_ends_what_it_feeds() {
+    let live = Live::start(&counting("command: [cat]"));
+    live.wait_for_lines("out.txt", 500);
+    let command = "echo last; exec 1>&-; while [ ! -e over ]; do sleep 0.01; done";
+    reload(&live, &counting(&format!("command: '{command}'"))).unwrap();
+    live.wait_until("the store has had all", |live| {
+        live.seen()
+            .iter()
+            .any(|event| matches!(event, EventKind::StageFinished { stage } if stage == "store"))
+    });
+    assert!(live.read("out.txt").ends_with("last\n"));
+    live.write("over", "");
+    live.write("enough", "");
+    assert_eq!(live.finish().0.outcome, Outcome::Succeeded);
 }
 
 fn a_document_in_another_order_is_no_change_and_stages_stay_who_they_are() {

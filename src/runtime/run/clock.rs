@@ -30,10 +30,12 @@ impl RunLoop {
         }
         let own = (0..self.workers.len()).filter_map(|stage| self.stage_deadline(stage)).min();
         let closed_early = self.closed_early.iter().map(|&(_, at, _)| at).min();
+        let closed_on_trial = self.closed_on_trial.iter().map(|&(until, ..)| until).min();
         let others = [
             self.broker.next_due(),
             own,
             closed_early,
+            closed_on_trial,
             self.probe_deadline(),
             self.still_deadline(),
             self.shared_deadline(),
@@ -104,6 +106,11 @@ impl RunLoop {
                 None => self.reads_no_more(worker),
                 Some(end) => self.lives_without(worker, end),
             }
+        }
+        for (_, stage, port) in
+            self.closed_on_trial.extract_if(.., |&mut (until, ..)| until <= now).collect::<Vec<_>>()
+        {
+            self.end_port_if_nobody_writes(stage, port);
         }
         if self.supervisor.deadline().is_some_and(|at| at <= now) {
             self.inputs.push_back(Input::Tick);

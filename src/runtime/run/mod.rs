@@ -217,6 +217,8 @@ pub(crate) struct RunLoop {
     abandoned: Vec<bool>,
     /// By stage: the supervisor knows.
     work_done: Vec<bool>,
+    /// Ports of stages that a reload has brought, which nobody writes to any more, and when that is known to be for good.
+    closed_on_trial: Vec<(Instant, usize, usize)>,
     /// By stage, and by rank where each worker has records of its own: since when some wait that are too few for a batch.
     batch_since: BTreeMap<(usize, usize), Instant>,
     /// By stage: its processes are likely to end soon, and to leave no more behind than a pipe holds.
@@ -318,6 +320,7 @@ impl RunLoop {
             turns: vec![0; stages],
             abandoned: vec![false; stages],
             work_done: vec![false; stages],
+            closed_on_trial: Vec::new(),
             batch_since: BTreeMap::new(),
             is_brief: plan.stages.iter().map(|stage| stage.stage.mode == Mode::Each).collect(),
             closed_early: Vec::new(),

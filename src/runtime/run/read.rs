@@ -204,8 +204,13 @@ impl RunLoop {
             Some(io) => io.is_started && io.taps[port].is_none() && !io.exchange.has_last_of(port),
             None => state.is_slot_done(rank),
         };
-        if is_final && (0..self.workers[stage].len()).all(has_closed) {
-            self.broker.end_output(stage, port);
+        if !is_final || !(0..self.workers[stage].len()).all(has_closed) {
+            return;
+        }
+        match state.trial_until.filter(|&until| self.clock.now() < until) {
+            // It may be about to fall, and its output be another form's of it.
+            Some(until) => self.closed_on_trial.push((until, stage, port)),
+            None => self.broker.end_output(stage, port),
         }
     }
 
