@@ -249,19 +249,75 @@ edges:
     run.finish().ended(130);
 }
 
-fn reload(run: &Running) -> (Option<i32>, Value, String) {
+/// `mpflow` asks this run something.
+fn ask(run: &Running, words: &[&str]) -> std::process::Output {
     let id = run.wait_for_event("run_started")["run_id"].as_str().unwrap().to_owned();
-    let output = run.wait_until("an answer", || {
-        let output = Command::new(env!("CARGO_BIN_EXE_mpflow"))
-            .args(["reload", &id, "--format", "json"])
-            .output()
-            .unwrap();
+    run.wait_until("an answer", || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mpflow"));
+        let output = command.args([&words[..1], &[&id], &words[1..]].concat()).output().unwrap();
         // Its socket comes a moment after its first event.
         let is_early = String::from_utf8_lossy(&output.stderr).contains("no run");
         (!is_early).then_some(output)
-    });
+    })
+}
+
+fn reload(run: &Running) -> (Option<i32>, Value, String) {
+    let output = ask(run, &["reload", "--format", "json"]);
     let answer = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     (output.status.code(), answer, String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_reload_sees_which_files_have_changed_though_nobody_watches_them() {
+    let pipeline = "
+stages:
+  numbers: {command: 'while echo x; do sleep 0.005; done'}
+  mark: {python: 'tasks:mark'}
+  again: {command: [sh, again.sh]}
+edges:
+  - queue: numbers -> mark -> again -> stdout
+";
+    let run = Scenario::new(pipeline)
+        .env("PATH", &support::path_with_python())
+        .file("tasks.py", "from words import word\n\ndef mark(_):\n    return word\n")
+        .file("words.py", "word = 'one'\n")
+        .file("again.sh", "while read x; do echo $x; done\n")
+        .start();
+    wait_for_last(&run, "one");
+    let (code, answer, _) = reload(&run);
+    assert_eq!(code, Some(0));
+    assert!(
+        answer["change"]["stages"].as_array().unwrap().iter().all(|stage| stage["step"] == "same"),
+        "{answer}"
+    );
+    save(&run, "words.py", "word = 'two'\n");
+    let again = pid_of(&run, "again");
+    let (code, answer, _) = reload(&run);
+    assert_eq!(code, Some(0));
+    let stages = &answer["change"]["stages"];
+    assert_eq!(stages[1]["step"], "replace", "{stages}");
+    assert_eq!(stages[1]["why"][0]["reason"], "words.py has changed", "{stages}");
+    wait_for_last(&run, "two");
+    assert_eq!(pid_of(&run, "again"), again, "who runs other files is not touched");
+    // A wrong document takes none of it back.
+    save(&run, "words.py", "word = 'three'\n");
+    save(&run, "pipeline.yaml", "stages: {}");
+    assert_eq!(reload(&run).0, Some(2));
+    save(&run, "pipeline.yaml", pipeline);
+    run.signal(Signal::SIGHUP);
+    wait_for_last(&run, "three");
+    run.signal(Signal::SIGINT);
+    run.finish().ended(130);
+}
+
+#[test]
+fn a_run_that_watches_and_has_failed_ends_when_it_is_stopped() {
+    let run = watched(LIVE).file("mark.sh", marks("one")).start();
+    wait_for_last(&run, "one");
+    save(&run, "mark.sh", "exit 3\n");
+    run.wait_for_event("stage_fell");
+    ask(&run, &["stop"]);
+    run.finish().ended(1).never_said(["waiting for a change"]);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(super) enum Interrupt {
     Int,
     /// SIGTERM.
     Term,
+    /// SIGHUP from a terminal that is gone.
+    Hup,
 }
 
 impl End {
@@ -41,6 +43,7 @@ impl End {
             Self::Wrong => 2,
             Self::Interrupted(Interrupt::Int) => 128 + 2,
             Self::Interrupted(Interrupt::Term) => 128 + 15,
+            Self::Interrupted(Interrupt::Hup) => 128 + 1,
             Self::TimedOut => 124,
             Self::Command(code) => code,
         }
@@ -65,10 +68,11 @@ mod tests {
             End::Wrong,
             End::Interrupted(Interrupt::Int),
             End::Interrupted(Interrupt::Term),
+            End::Interrupted(Interrupt::Hup),
             End::TimedOut,
             End::Command(7),
         ];
-        assert_eq!(ends.map(End::number), [0, 1, 2, 130, 143, 124, 7]);
+        assert_eq!(ends.map(End::number), [0, 1, 2, 130, 143, 129, 124, 7]);
     }
 
     #[test]

@@ -153,7 +153,8 @@ fn walk(set: &WatchSet) -> impl Iterator<Item = ignore::DirEntry> {
     })
 }
 
-fn globbed(set: &WatchSet) -> impl Iterator<Item = PathBuf> {
+/// The files that match globs of stages.
+pub(super) fn globbed(set: &WatchSet) -> impl Iterator<Item = PathBuf> {
     let files = walk(set).filter(|entry| entry.file_type().is_some_and(|kind| !kind.is_dir()));
     let matching = files.map(ignore::DirEntry::into_path).filter(|file| set.globs_of(file).next().is_some());
     matching.take(MOST_GLOBBED)

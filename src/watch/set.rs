@@ -1,9 +1,13 @@
 //! Which files a pipeline runs from, and whose they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use globset::{GlobBuilder, GlobMatcher};
+
+use super::look::globbed;
 
 use crate::model::{Body, Command, PerWorker, Pipeline, Redirect, Stage};
 use crate::process::{Lookup, find_program};
@@ -167,6 +171,31 @@ impl WatchSet {
     /// The files that are watched by name, with the stages that each concerns; none for those of the document itself.
     pub fn files(&self) -> impl Iterator<Item = (&Path, impl Iterator<Item = &str>)> {
         self.files.iter().map(|(file, stages)| (file.as_path(), stages.iter().map(String::as_str)))
+    }
+
+    /// The files of stages that were written, or put where they are, after this moment: by the name of the stage, one of
+    /// them as people write it. The clock of files is coarse: a change in the few milliseconds after the moment may seem
+    /// older.
+    pub fn changed_since(&self, moment: SystemTime) -> BTreeMap<String, String> {
+        let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let is_newer = |file: &Path| {
+            let changed = file.metadata().ok().and_then(|file| {
+                let seconds = u64::try_from(file.ctime()).ok()?;
+                Some(Duration::new(seconds, u32::try_from(file.ctime_nsec()).ok()?))
+            });
+            changed.is_some_and(|at| at > since)
+        };
+        let named = self.files.iter().filter(|(_, stages)| !stages.is_empty());
+        let named = named.flat_map(|(file, stages)| stages.iter().map(|stage| (file.clone(), stage.clone())));
+        let globbed = globbed(self).flat_map(|file| {
+            let stages: Vec<String> = self.globs_of(&file).map(str::to_owned).collect();
+            stages.into_iter().map(move |stage| (file.clone(), stage))
+        });
+        let mut changed = BTreeMap::new();
+        for (file, stage) in named.chain(globbed).filter(|(file, _)| is_newer(file)) {
+            changed.entry(stage).or_insert_with(|| self.shown(&file));
+        }
+        changed
     }
 
     /// A path as people write it, from the pipeline's folder on.

@@ -126,3 +126,46 @@ fn a_worker_finds_no_terminal_that_could_stop_it() {
         run(Scenario::new(pipeline), how).succeeded().wrote("none\nnone\n");
     }
 }
+
+/// A terminal that is closed as soon as there is something in a file: what ran in it is the leader of its session.
+const CLOSED: &str = r#"
+import os, sys, time
+
+file, command = sys.argv[1], sys.argv[2:]
+master, slave = os.openpty()
+pid = os.fork()
+if pid == 0:
+    name = os.ttyname(slave)
+    os.close(master)
+    os.close(slave)
+    os.setsid()
+    os.dup2(os.open(name, os.O_RDWR), 0)
+    os.execv(command[0], command)
+os.close(slave)
+while not os.path.exists(file) or not os.path.getsize(file):
+    time.sleep(0.01)
+os.close(master)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) % 256)
+"#;
+
+fn run_until_its_terminal_is_closed(scenario: Scenario, file: &str) -> Finished {
+    need_python();
+    let (shell, file) = (scenario.path("shell.py"), scenario.path(file));
+    let words = [shell.to_string_lossy().into_owned(), file.to_string_lossy().into_owned()];
+    scenario.file("shell.py", CLOSED).through(["python3", &words[0], &words[1]]).run()
+}
+
+#[test]
+fn a_run_whose_terminal_is_closed_ends() {
+    // The same signal from anybody else has the pipeline read again.
+    let pipeline = "stages: {goes: {command: 'echo > going; exec sleep 1000'}}";
+    let run = run_until_its_terminal_is_closed(Scenario::new(pipeline), "going");
+    run.ended(129).said(["the terminal is gone"]).never_said(["nothing has changed"]);
+}
+
+#[test]
+fn a_finished_run_that_watches_does_not_run_again_when_its_terminal_is_closed() {
+    let pipeline = "stages: {once: {command: 'echo ran >> ran.txt'}}";
+    let run = run_until_its_terminal_is_closed(Scenario::new(pipeline).args(["--watch"]), "report.json");
+    assert_eq!(run.ended(129).read("ran.txt"), "ran\n");
+}

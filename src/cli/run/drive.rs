@@ -21,6 +21,15 @@ const LIVE: Duration = Duration::from_millis(125);
 /// Between two lines of progress.
 const LINES: Duration = Duration::from_secs(5);
 
+/// What has come of a run.
+pub(super) struct Driven {
+    pub(super) report: Report,
+    /// The signals that wanted it to end.
+    pub(super) presses: Presses,
+    /// Somebody has wanted it to end, also by the control socket.
+    pub(super) was_stopped: bool,
+}
+
 /// Steers one run. Nothing here waits for a file or a terminal, so that a signal is always heard.
 pub(super) struct Driver<'a, 'b> {
     pub(super) requests: &'a Receiver<Request>,
@@ -30,11 +39,13 @@ pub(super) struct Driver<'a, 'b> {
     pub(super) reloader: &'a mut Reloader<'b>,
     /// Whoever wants a reload from outside.
     pub(super) reloads: &'a Receiver<ReloadRequest>,
+    /// See [`Driven::was_stopped`].
+    pub(super) was_stopped: bool,
 }
 
 impl Driver<'_, '_> {
     /// Sees the run to its end.
-    pub(super) fn drive(mut self, run: Run) -> (Report, Presses) {
+    pub(super) fn drive(mut self, run: Run) -> Driven {
         let mut presses = Presses::default();
         let events = run.events();
         let looks = looks(self.progress);
@@ -82,7 +93,7 @@ impl Driver<'_, '_> {
             let kind = EventKind::RunEnded { report: Box::new(report.clone()) };
             self.pass_on(Event { at: report.wall, kind });
         }
-        (report, presses)
+        Driven { report, presses, was_stopped: self.was_stopped }
     }
 
     /// A stage runs files that were not watched before.
@@ -108,6 +119,7 @@ impl Driver<'_, '_> {
     /// Hands an event to all who watch. Returns whether it is the last.
     fn pass_on(&mut self, event: Event) -> bool {
         let is_last = matches!(event.kind, EventKind::RunEnded { .. });
+        self.was_stopped |= matches!(event.kind, EventKind::Stopping { .. });
         self.console.event(&event);
         if let Some(message) = self.events.as_mut().and_then(|events| events.write(event)) {
             self.console.say(message);

@@ -24,7 +24,7 @@ use super::exit::{End, Interrupt};
 use super::load::{self, Overrides, Source};
 use super::{is_logging, show, terminal};
 use console::{Console, Progress};
-use drive::Driver;
+use drive::{Driven, Driver};
 use events::EventsThread;
 use files::ReportFile;
 use presses::Presses;
@@ -192,8 +192,10 @@ impl Files {
 /// What came of one run.
 struct Ended {
     end: End,
-    /// Somebody wanted it to end.
+    /// A signal wanted it to end.
     interrupt: Option<Interrupt>,
+    /// Somebody wanted it to end, by whatever means.
+    was_stopped: bool,
     /// What only its start could show to be wrong in the pipeline.
     wrong: Diagnostics,
 }
@@ -222,8 +224,9 @@ fn start(
         progress,
         reloader: &mut *reloader,
         reloads: &reloads,
+        was_stopped: false,
     };
-    let (report, presses) = driver.drive(run);
+    let Driven { report, presses, was_stopped } = driver.drive(run);
 
     // The run is over and nothing of it is left.
     let (mut end, mut interrupt) = (end_of(&report.outcome, presses), presses.interrupt());
@@ -237,7 +240,7 @@ fn start(
         end = End::Interrupted(late);
         interrupt = Some(late);
     }
-    Ok(Ended { end, interrupt, wrong })
+    Ok(Ended { end, interrupt, was_stopped, wrong })
 }
 
 /// Waits for a thread that writes, or for a signal that ends all.

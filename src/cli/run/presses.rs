@@ -35,7 +35,8 @@ impl Presses {
             (Some(Stop::Terminate), Interrupt::Int) => (Stop::Kill, KILLS),
             (Some(Stop::Kill), Interrupt::Int) => return Press { stop: None, message: KILLED },
             (None | Some(Stop::Drain), Interrupt::Term) => (Stop::Terminate, TERMINATED),
-            (Some(Stop::Terminate | Stop::Kill), Interrupt::Term) => {
+            (None | Some(Stop::Drain), Interrupt::Hup) => (Stop::Terminate, HUNG_UP),
+            (Some(Stop::Terminate | Stop::Kill), Interrupt::Term | Interrupt::Hup) => {
                 return Press { stop: None, message: UNCHANGED };
             }
         };
@@ -57,6 +58,7 @@ const KILLS: &str = "interrupted a third time: all workers are killed";
 const KILLED: &str = "all workers have been killed already; nothing is stronger than that";
 const TERMINATED: &str = "terminated: every worker gets its stop signal and grace period; \
     a further SIGTERM changes nothing, SIGINT (Ctrl-C) kills them all";
+const HUNG_UP: &str = "the terminal is gone: every worker gets its stop signal and grace period";
 const UNCHANGED: &str =
     "the run is ending already; a further SIGTERM changes nothing, SIGINT (Ctrl-C) kills all workers";
 

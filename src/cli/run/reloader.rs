@@ -110,25 +110,42 @@ impl<'a> Reloader<'a> {
     }
 
     fn watch_files_of(&self, pipeline: &Pipeline) {
-        let Some(watcher) = &self.watcher else { return };
+        if let Some(watcher) = &self.watcher {
+            watcher.update(self.files_of(pipeline));
+        }
+    }
+
+    /// The files of a pipeline, with what its workers were found to run.
+    fn files_of(&self, pipeline: &Pipeline) -> WatchSet {
         let mut set = pipeline.watch_set();
         for (stage, file) in
             self.imported.iter().flat_map(|(stage, files)| files.iter().map(move |file| (stage, file)))
         {
             set.add(stage, file);
         }
-        watcher.update(set);
+        set
+    }
+
+    /// Which files have changed that nobody watches.
+    fn look_at_files(&mut self) {
+        if let Some(pipeline) = self.pipeline.as_ref().filter(|_| self.watcher.is_none()) {
+            let changed = self.files_of(pipeline).changed_since(self.began_at);
+            self.touched(changed);
+        }
+    }
+
+    fn touched(&mut self, files: BTreeMap<String, String>) {
+        let reasons = files.into_iter().map(|(stage, file)| (stage, format!("{file} has changed")));
+        self.touched.extend(reasons);
     }
 
     /// Workers of a stage were found to run these files. Whether one of them has changed since they were started.
     pub(super) fn found(&mut self, stage: &str, files: &[String]) -> bool {
-        if self.watcher.is_none() {
-            return false;
-        }
         let mut has_changed = false;
         for file in files.iter().map(PathBuf::from) {
             let changed_at = file.metadata().and_then(|file| file.modified());
-            if changed_at.is_ok_and(|at| at > self.began_at + COARSE) {
+            // Without a watcher that is looked at when a reload is asked for.
+            if self.watcher.is_some() && changed_at.is_ok_and(|at| at > self.began_at + COARSE) {
                 self.touched.insert(stage.to_owned(), format!("{} has changed", file.display()));
                 has_changed = true;
             }
@@ -142,8 +159,7 @@ impl<'a> Reloader<'a> {
 
     /// Files have changed.
     pub(super) fn changed(&mut self, changed: Changed) {
-        let reasons = changed.stages.into_iter().map(|(stage, file)| (stage, format!("{file} has changed")));
-        self.touched.extend(reasons);
+        self.touched(changed.stages);
     }
 
     /// Somebody wants to know what comes of the next reload.
@@ -153,6 +169,7 @@ impl<'a> Reloader<'a> {
 
     /// Reads the document and has the run become what it says. Waits for nothing.
     pub(super) fn begin(&mut self, run: &Run, console: &Console) {
+        self.look_at_files();
         let pipeline = match self.load() {
             Ok(Ok(pipeline)) => pipeline,
             Ok(Err(diagnostics)) => {

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 
 use crossbeam_channel::Receiver;
+use nix::fcntl::OFlag;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -14,9 +16,9 @@ use crate::cli::exit::Interrupt;
 /// What a signal asks of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
-    /// SIGINT or SIGTERM: to end.
+    /// SIGINT, SIGTERM, or SIGHUP when the terminal has gone: to end.
     End(Interrupt),
-    /// SIGHUP: to read the pipeline again.
+    /// SIGHUP otherwise: to read the pipeline again.
     Reload,
     /// SIGUSR1: to say who waits for what.
     Explain,
@@ -38,6 +40,7 @@ pub(super) fn catch() -> Result<Receiver<Request>, CliError> {
         // is not among them: a shell script ignores it for all that it starts with `&`, and still means it when
         // it sends it.
         .filter(|&signal| !(matches!(signal, SIGHUP | SIGTSTP) && ignored.contains(signal)));
+    let had_terminal = has_terminal();
     let mut signals = Signals::new(wanted).map_err(CliError::Signals)?;
     // Unbounded: signals are rare, and none may be lost or hold up this thread.
     let (sender, requests) = crossbeam_channel::unbounded();
@@ -45,7 +48,10 @@ pub(super) fn catch() -> Result<Receiver<Request>, CliError> {
         .name("signals".to_owned())
         .spawn(move || {
             for signal in signals.forever() {
-                let Some(request) = request(signal) else { continue };
+                // Whoever sends SIGHUP wants a reload, but for the kernel, which sends it when the terminal is closed.
+                let is_hung_up = signal == SIGHUP && had_terminal && !has_terminal();
+                let hung_up = is_hung_up.then_some(Request::End(Interrupt::Hup));
+                let Some(request) = hung_up.or_else(|| request(signal)) else { continue };
                 if sender.send(request).is_err() {
                     return;
                 }
@@ -65,6 +71,12 @@ fn request(signal: i32) -> Option<Request> {
         SIGCONT => Some(Request::Continue),
         _ => None,
     }
+}
+
+/// Whether this process has a controlling terminal: one that was closed cannot be opened any more, tty(4).
+fn has_terminal() -> bool {
+    let flags = OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    fs::File::options().read(true).custom_flags(flags.bits()).open("/dev/tty").is_ok()
 }
 
 /// Stops this process as SIGTSTP would have. Returns when it is continued.

@@ -31,8 +31,8 @@ pub(super) fn execute(args: &Args, engine: &Engine, mut reloader: Reloader<'_>) 
                     files.report = Files::report(args)?;
                 }
                 let run = start(engine, &pipeline, progress, &mut files, &requests, &mut reloader)?;
-                // By a signal, or by `mpflow stop`.
-                if run.interrupt.is_some() || matches!(run.end, End::Interrupted(_)) {
+                // By a signal, or by `mpflow stop`, whatever came of it.
+                if run.interrupt.is_some() || run.was_stopped {
                     return files.close(&requests, run);
                 }
                 show::diagnostics(&run.wrong);
@@ -41,7 +41,8 @@ pub(super) fn execute(args: &Args, engine: &Engine, mut reloader: Reloader<'_>) 
         }
         if let Some(interrupt) = wait_for_change(&mut reloader, &requests)? {
             let (end, wrong) = (End::Interrupted(interrupt), Diagnostics::default());
-            return files.close(&requests, Ended { end, interrupt: Some(interrupt), wrong });
+            let ended = Ended { end, interrupt: Some(interrupt), was_stopped: false, wrong };
+            return files.close(&requests, ended);
         }
     }
 }
