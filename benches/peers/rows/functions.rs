@@ -122,6 +122,9 @@ fn arrays(
     Ok(contest
         .peer("dora", "dora", None, by("over_dora.py", "arrays"))
         .peer("… send_output_raw", "dora", None, by("over_dora.py", "buffers"))
+        .peer("… 512 MiB of shared memory", "dora", None, move || {
+            over("over_dora.py", "roomy", &[bytes], count / 5)
+        })
         .peer("Ray", "ray", None, by("over_ray.py", "arrays")))
 }
 
