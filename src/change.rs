@@ -130,6 +130,33 @@ impl Change {
     }
 }
 
+impl Change {
+    /// What is about to be done, and why, in one line: ``replace `square` (`command`); resize `store` (`pool` 2 -> 4)``.
+    pub fn ahead(&self) -> String {
+        /// Parts that are told one by one.
+        const SHOWN: usize = 6;
+        let stages = self.stages.iter().map(|stage| (stage.step, &stage.stage, &stage.why));
+        let edges = self.edges.iter().map(|edge| (edge.step, &edge.edge, &edge.why));
+        let differs = |&(step, ..): &(Step, &String, &Vec<Why>)| step != Step::Same;
+        // Stages are rewired by what becomes of edges.
+        let stages = stages.filter(|&(step, ..)| step != Step::Rewire);
+        let mut parts: Vec<String> = stages
+            .chain(edges)
+            .filter(differs)
+            .map(|(step, name, why)| match why.first() {
+                Some(why) => format!("{} `{name}` ({why})", step.as_str()),
+                None => format!("{} `{name}`", step.as_str()),
+            })
+            .chain(self.adopted.iter().map(|key| format!("adopt `{key}`")))
+            .collect();
+        if parts.len() > SHOWN {
+            let more = parts.split_off(SHOWN).len();
+            parts.push(format!("and {more} more"));
+        }
+        parts.join("; ")
+    }
+}
+
 /// In one line: ``replaced `square`; resized `store`; 3 stages as they were``.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -174,7 +174,8 @@ pub struct Discarded {
 }
 
 impl StageReport {
-    /// Another form of the same stage, before or after a reload: their counts are one stage's. What is no count stays.
+    /// Another form of the same stage, before or after a reload: their counts are one stage's. What is no count stays, the
+    /// wall time of all forms among it.
     pub(crate) fn join(&mut self, other: Self) {
         self.workers = self.workers.max(other.workers);
         self.records_in += other.records_in;
@@ -183,7 +184,6 @@ impl StageReport {
         self.retried += other.retried;
         self.restarts += other.restarts;
         self.started += other.started;
-        self.wall += other.wall;
         self.cpu += other.cpu;
         self.peak_memory_bytes = self.peak_memory_bytes.max(other.peak_memory_bytes);
         for (exit, count) in other.exits {

@@ -198,7 +198,7 @@ edges:
     wait_for_last(&run, "b 2");
     // What cannot be imported is not in effect, and is known all the same.
     save(&run, "helper.py", "WORD = \n");
-    run.wait_for_message("not reloaded");
+    run.wait_for_message("nothing was reloaded, since the new");
     save(&run, "helper.py", "WORD = 'c'\n");
     wait_for_last(&run, "c 2");
     assert_eq!(pid_of(&run, "plain"), plain);

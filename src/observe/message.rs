@@ -52,6 +52,8 @@ impl Messages {
             EventKind::Missed { count } => Some(self.notice(&format!(
                 "{count} lines and events are missing here: they came faster than they could be shown"
             ))),
+            // No report says it again.
+            EventKind::ReloadFailed { .. } | EventKind::StageFell { .. } => self.trouble(&event.kind),
             kind if self.verbosity >= Verbosity::Normal => self.trouble(kind),
             _ => None,
         }
@@ -113,6 +115,7 @@ impl Messages {
             EventKind::StageResized { stage, from, to } => {
                 (Colour::Green, format!("stage `{stage}` has a pool of {to} now, and had {from}"))
             }
+            EventKind::Reloading { change } => (Colour::Dim, format!("reloading: {}", change.ahead())),
             EventKind::ReloadFailed { failure, was_in_effect } => {
                 let stage = failure.stage.as_deref().unwrap_or("the pipeline");
                 let what = match was_in_effect {

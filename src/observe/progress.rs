@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::table::{Cell, Column, Table};
 use super::{Colour, Look, duration, short_count};
-use crate::report::{EdgeSnapshot, Snapshot, StageReport};
+use crate::report::{EdgeSnapshot, Snapshot, StageReport, StageSnapshot};
 
 /// A rate is taken over this long, so that it neither jumps nor lags.
 const WINDOW: Duration = Duration::from_secs(2);
@@ -58,16 +58,22 @@ impl ProgressTable {
     }
 }
 
+/// The same form of a stage in another snapshot, mostly at the same place.
+fn same<'a>(stages: &'a [StageSnapshot], place: usize, stage: &StageSnapshot) -> Option<&'a StageSnapshot> {
+    let is_it = |other: &&StageSnapshot| (&other.stage, other.in_effect) == (&stage.stage, stage.in_effect);
+    stages.get(place).filter(is_it).or_else(|| stages.iter().find(is_it))
+}
+
 fn stage_progress(now: &Snapshot, before: Option<&Snapshot>, position: usize) -> StageProgress {
     let stage = &now.stages[position];
     let (before_in, before_out, before_at) =
-        match before.and_then(|old| Some((old.stages.get(position)?, old.at))) {
+        match before.and_then(|old| Some((same(&old.stages, position, stage)?, old.at))) {
             Some((old, at)) => (old.records_in, old.records_out, at),
             None => (0, 0, Duration::ZERO),
         };
     let moved = stage.records_in.saturating_sub(before_in).max(stage.records_out.saturating_sub(before_out));
     let passed = now.at.saturating_sub(before_at).as_secs_f64();
-    let queues = || now.edges.iter().filter(|edge| consumer(edge) == stage.stage);
+    let queues = || now.edges.iter().filter(|edge| stage.in_effect && consumer(edge) == stage.stage);
     StageProgress {
         stage: stage.stage.clone(),
         state: stage.state.clone(),
@@ -196,13 +202,13 @@ impl StageProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::StageSnapshot;
 
     fn snapshot(at: u64, records: u64) -> Snapshot {
         let stage = |name: &str, records_in, workers| StageSnapshot {
             stage: name.to_owned(),
             mode: "map".to_owned(),
             state: "running".to_owned(),
+            in_effect: true,
             reason: None,
             workers,
             pool: 4,

@@ -28,8 +28,12 @@ pub struct StageSnapshot {
     pub stage: String,
     /// `stream`, `map` or `each`.
     pub mode: String,
-    /// `waiting`, `running`, `restarting`, `stopping`, `finished`, `stopped` or `failed`.
+    /// `waiting`, `running`, `restarting`, `stopping`, `finished`, `stopped`, `failed` or `fallen`; of a form that a reload
+    /// brings or takes away `preparing` or `leaving`.
     pub state: String,
+    /// Whether it is the form of its stage that the pipeline has now. What others have counted is in this one's counts
+    /// as well.
+    pub in_effect: bool,
     /// Why it is in that state, or what it waits for, where that is worth a word.
     pub reason: Option<String>,
     /// Living workers.

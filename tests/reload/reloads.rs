@@ -15,6 +15,7 @@ pub(super) const TESTS: &[Test] = crate::tests![
     a_stage_in_the_middle_is_removed_and_another_is_put_there_and_nothing_is_lost,
     an_edge_in_another_format_is_drained_to_its_old_consumer_first,
     what_waits_in_an_edge_that_is_removed_goes_to_its_consumer_or_is_counted_as_discarded,
+    while_a_new_form_comes_up_or_waits_for_the_old_one_both_are_shown_with_what_they_wait_for,
     results_in_order_stay_in_order_across_a_reload,
     of_an_exclusive_stage_the_old_worker_ends_before_the_new_one_starts,
     a_new_worker_that_does_not_come_up_changes_nothing_and_its_error_is_told,
@@ -168,6 +169,13 @@ fn what_waits_in_an_edge_that_is_removed_goes_to_its_consumer_or_is_counted_as_d
     let live = Live::start(&with("30s"));
     live.wait_for_lines("out.txt", 1);
     reload(&live, &without).unwrap();
+    let snapshot = live.run.snapshot().unwrap();
+    let hold = snapshot
+        .stages
+        .iter()
+        .find(|stage| stage.stage == "hold")
+        .expect("as long as it has work it is shown");
+    assert_eq!((hold.state.as_str(), hold.in_effect, hold.workers), ("leaving", false, 1));
     live.write("enough", "");
     live.wait_for_lines("out.txt", 100);
     assert_eq!(discarded(live), (100, 0, 100), "whoever has the time takes all");
@@ -175,8 +183,49 @@ fn what_waits_in_an_edge_that_is_removed_goes_to_its_consumer_or_is_counted_as_d
     let live = Live::start(&with("100ms"));
     live.wait_for_lines("out.txt", 1);
     reload(&live, &without).unwrap();
-    live.wait_until("it is gone", |live| live.living("hold").is_empty());
+    live.wait_until("what is discarded is told when it is", |live| {
+        live.seen().iter().any(|event| {
+            matches!(event, EventKind::Notice { message } if message.starts_with("99 records of `say -> hold` discarded"))
+        })
+    });
     assert_eq!(discarded(live), (100, 99, 1), "what is not taken in time is counted, with the reason");
+}
+
+fn while_a_new_form_comes_up_or_waits_for_the_old_one_both_are_shown_with_what_they_wait_for() {
+    let never = "command: [cat], ready: {command: [sh, -c, 'echo no; exit 7'], interval: 10ms}";
+    let slow = "command: 'cat; while [ ! -e over ]; do sleep 0.01; done'";
+    let live = Live::start(&counting(slow));
+    live.wait_for_lines("out.txt", 500);
+    let forms = |live: &Live| -> Vec<_> {
+        let stages = live.run.snapshot().unwrap().stages.into_iter();
+        stages.filter(|stage| stage.stage == "work").collect()
+    };
+    std::thread::scope(|scope| {
+        let first = live.pipeline(&counting(never));
+        let run = &live.run;
+        scope.spawn(move || run.reload(&first, BTreeMap::new()));
+        live.wait_until("why it is not ready", |live| {
+            let forms = forms(live);
+            let [now, next] = &forms[..] else { return false };
+            let doing = next.slots[0].reason.clone().unwrap_or_default();
+            assert!(now.in_effect && !next.in_effect, "{forms:#?}");
+            next.state == "preparing" && doing.starts_with("is not ready (") && doing.contains('7')
+        });
+        reload(&live, &counting("command: [cat]")).unwrap();
+    });
+    live.wait_until("what it waits for", |live| {
+        let forms = forms(live);
+        let [now, before] = &forms[..] else { return false };
+        let doing = now.slots[0].reason.clone().unwrap_or_default();
+        before.state == "leaving" && doing.contains("form before, which have not finished")
+    });
+    live.write("over", "");
+    live.wait_until("one is left", |live| forms(live).len() == 1);
+    live.write("enough", "");
+    let (report, _, _) = live.finish();
+    assert_eq!(report.outcome, Outcome::Succeeded);
+    let work = &report.stages[1];
+    assert!(work.wall <= report.wall, "two forms at a time are not twice the time: {report:#?}");
 }
 
 fn results_in_order_stay_in_order_across_a_reload() {

@@ -192,9 +192,7 @@ impl<'a> Reloader<'a> {
     /// `what` is wrong has been shown here, and whoever asked from elsewhere is to know it too.
     fn refuse(&mut self, console: &Console, why: &str, what: &str) {
         console.say(format!("not reloaded, and the run goes on as it was: {why}"));
-        for request in self.requests.drain(..) {
-            request.answer(Err(format!("the run goes on as it was: {why}{what}")));
-        }
+        self.answer_no(&format!("{why}{what}"));
     }
 
     /// The newest reload has been answered.
@@ -211,7 +209,15 @@ impl<'a> Reloader<'a> {
                 self.requests.drain(..).for_each(|request| request.answer(Ok(reloaded.clone())));
             }
             Some(Err(SteerError::RunEnded)) | None => self.requests.clear(),
+            // What it is about has been told as it happened.
+            Some(Err(error @ SteerError::NotUp(_))) => self.answer_no(&error.to_string()),
             Some(Err(error)) => self.refuse(console, &error.to_string(), ""),
+        }
+    }
+
+    fn answer_no(&mut self, why: &str) {
+        for request in self.requests.drain(..) {
+            request.answer(Err(format!("the run goes on as it was: {why}")));
         }
     }
 }

@@ -48,6 +48,11 @@ impl Books {
         }
     }
 
+    /// Records that were discarded for this reason.
+    pub(crate) fn discarded(&self, reason: Reason) -> u64 {
+        self.discarded.get(&reason).copied().unwrap_or(0)
+    }
+
     /// Records that went in and of which nothing has become yet.
     pub(crate) fn open(&self) -> u64 {
         let discarded: u64 = self.discarded.values().sum();

@@ -509,6 +509,11 @@ impl Broker {
         }
     }
 
+    /// By queue: records that were discarded for this reason.
+    pub(crate) fn discarded(&self, reason: Reason) -> Vec<u64> {
+        self.queues.iter().map(|queue| queue.books.discarded(reason)).collect()
+    }
+
     /// The run is over: whatever nobody took is discarded, and the books are closed.
     pub(crate) fn close_books(&mut self) -> Vec<EdgeReport> {
         for stage in 0..self.stages.len() {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::RunLoop;
+use super::gate::Gate;
 use super::worker::WorkerIo;
 use crate::model::Mode;
 use crate::report::{EdgeSnapshot, SlotSnapshot, Snapshot, StageSnapshot};
@@ -15,9 +16,20 @@ impl RunLoop {
         Snapshot {
             at: self.began_at.elapsed(),
             state: self.state().to_owned(),
-            stages: self.reloads.stages().iter().map(|&stage| self.stage_snapshot(stage, now)).collect(),
+            stages: self.shown_stages().map(|stage| self.stage_snapshot(stage, now)).collect(),
             edges: self.edge_snapshots(),
         }
+    }
+
+    /// The stages in effect, and what else has workers: forms of them that come up, or that finish what they hold.
+    fn shown_stages(&self) -> impl Iterator<Item = usize> {
+        let in_effect = self.reloads.stages();
+        let others = (0..self.plan.stages.len()).filter(|stage| !in_effect.contains(stage));
+        let has_workers = |&stage: &usize| {
+            let state = self.supervisor.stage(stage);
+            state.live() > 0 || state.may_start_more() || state.phase == Phase::Leaving
+        };
+        in_effect.iter().copied().chain(others.filter(has_workers))
     }
 
     /// The queues in effect, and those that a reload has removed as long as something waits in them.
@@ -52,7 +64,8 @@ impl RunLoop {
 
     fn stage_snapshot(&self, stage: usize, now: Instant) -> StageSnapshot {
         let state = self.supervisor.stage(stage);
-        let counts = self.counts_with_before(stage);
+        let is_in_effect = self.reloads.stages().contains(&stage);
+        let counts = if is_in_effect { self.counts_with_before(stage) } else { self.broker.counts(stage) };
         let failures = self.supervisor.failures();
         let failure = failures.iter().find(|failure| failure.stage.as_ref() == Some(&state.config.name));
         let reason = match state.phase {
@@ -61,10 +74,18 @@ impl RunLoop {
             Phase::Ending(Outcome::Failed) | Phase::Over(Outcome::Failed) => {
                 failure.map(|failure| failure.reason.clone())
             }
-            Phase::Preparing => Some("its workers come up; it is not in effect yet".to_owned()),
+            Phase::Preparing => {
+                Some(format!("its workers come up, and it is not in effect yet{}", self.last_look(stage)))
+            }
             Phase::Fallen => Some(state.why_fallen()),
-            Phase::StandingBy | Phase::Leaving => {
+            Phase::StandingBy => {
                 Some("its workers finish what they hold; another form of it comes".to_owned())
+            }
+            Phase::Leaving => {
+                Some("its workers finish what they hold; it is not in effect any more".to_owned())
+            }
+            Phase::Running if matches!(self.gates[stage], Gate::Behind(_)) => {
+                Some("it is given records when the workers of its form before have finished".to_owned())
             }
             Phase::Running
             | Phase::Restarting
@@ -76,6 +97,7 @@ impl RunLoop {
             stage: state.config.name.clone(),
             mode: mode(state.config.mode).to_owned(),
             state: describe(state.phase).to_owned(),
+            in_effect: is_in_effect,
             reason,
             workers: state.live(),
             pool: state.config.pool.max,

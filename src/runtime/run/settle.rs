@@ -357,7 +357,11 @@ impl RunLoop {
             _ => Reason::ConsumerEnded,
         };
         self.abandoned[stage] = true;
+        let before = self.broker.discarded(reason);
         self.broker.close_input(stage, reason);
+        if reason == Reason::EdgeRemoved {
+            self.tell_discarded(&before);
+        }
         // What it wrote before its turn came is still to be passed on.
         if !matches!(self.gates[stage], Gate::Opening | Gate::Behind(_)) {
             self.end_outputs(stage);
@@ -374,6 +378,23 @@ impl RunLoop {
             }
             ends.from.is_some() || ends.to.is_some()
         });
+    }
+
+    /// What waited in edges that a reload has removed was not taken in time: nobody else says so before the report.
+    fn tell_discarded(&mut self, before: &[u64]) {
+        let now = self.broker.discarded(Reason::EdgeRemoved);
+        for (queue, records) in now.iter().zip(before).map(|(now, before)| now - before).enumerate() {
+            let records = match records {
+                0 => continue,
+                1 => "1 record".to_owned(),
+                records => format!("{records} records"),
+            };
+            let edge = &self.plan.queues[queue].name;
+            self.notice(format!(
+                "{records} of `{edge}` discarded: the edge was removed, and whoever took from it did not within its grace \
+                 period"
+            ));
+        }
     }
 
     /// Nobody of this stage publishes any more.

@@ -86,6 +86,21 @@ impl RunLoop {
         reports
     }
 
+    /// From the beginning of a stage's first form to the end of the last: they may have lived at one time.
+    fn stage_wall(&self, name: &str) -> std::time::Duration {
+        let forms = || {
+            (0..self.plan.stages.len())
+                .map(|stage| self.supervisor.stage(stage))
+                .filter(|form| form.config.name == name)
+        };
+        let began = forms().filter_map(|form| form.began_at).min();
+        let ended = forms().filter_map(|form| form.ended_at).max();
+        match (began, ended) {
+            (Some(began), Some(ended)) => ended.saturating_duration_since(began),
+            _ => std::time::Duration::ZERO,
+        }
+    }
+
     fn stage_report(&self, stage: usize) -> StageReport {
         let state = self.supervisor.stage(stage);
         let counts = self.broker.counts(stage);
@@ -93,10 +108,6 @@ impl RunLoop {
             Phase::Over(_) if state.start_count == 0 && state.began_at.is_none() => "not_started",
             Phase::Over(Outcome::Finished) if state.was_made_to_end => "stopped",
             phase => look::describe(phase),
-        };
-        let wall = match (state.began_at, state.ended_at) {
-            (Some(began), Some(ended)) => ended.saturating_duration_since(began),
-            _ => std::time::Duration::ZERO,
         };
         StageReport {
             stage: state.config.name.clone(),
@@ -110,7 +121,7 @@ impl RunLoop {
             retried: counts.retried,
             restarts: state.restart_count,
             started: state.start_count,
-            wall,
+            wall: self.stage_wall(&state.config.name),
             cpu: state.cpu,
             peak_memory_bytes: state.peak_memory_bytes,
             exits: state.exits.iter().map(|(&exit, &count)| (exit, count)).collect(),

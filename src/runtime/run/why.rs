@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::RunLoop;
+use super::gate::Gate;
 use super::ready::Probing;
 use crate::graph::PortRef;
 use crate::model::{DependencyState, Mode};
@@ -104,7 +105,7 @@ impl RunLoop {
     }
 
     /// What the last failed look at a stage's workers saw.
-    fn last_look(&self, stage: usize) -> String {
+    pub(super) fn last_look(&self, stage: usize) -> String {
         let seen = self.workers[stage].iter().flatten().find_map(|io| match &io.probe {
             Some(Probing::Thread { seen, .. } | Probing::Command { seen, .. }) => seen.last.clone(),
             Some(Probing::Log { .. }) => Some("no line of its log has matched".to_owned()),
@@ -153,6 +154,13 @@ impl RunLoop {
         let control = io.control.as_ref().filter(|_| io.is_function);
         Some(if control.is_some_and(|control| !control.is_ready) {
             "has not said yet that its function can be called".to_owned()
+        } else if self.gates[stage] == Gate::Closed {
+            match self.supervisor.stage(stage).ready[rank] {
+                true => "is ready; its stage is not in effect yet".to_owned(),
+                false => format!("is not ready{}", self.last_look(stage)),
+            }
+        } else if matches!(self.gates[stage], Gate::Behind(_)) {
+            "waits for the workers of its stage's form before, which have not finished".to_owned()
         } else if control.is_some() && !io.went {
             "waits until all functions can be called".to_owned()
         } else if self.has_blocked_output(stage) {
