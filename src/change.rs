@@ -273,6 +273,18 @@ pub enum SteerError {
     /// These workers were to come up and have not: their stage's restart policy has decided about them.
     #[error("not all has come up: {} ended before it was ready", .0.join(", "))]
     Missing(Vec<String>),
+    /// A rolling restart was given up: the successor of a worker has ended at once. Its restart policy goes on with that
+    /// one, and so many others were not touched.
+    #[error(
+        "given up: the new worker `{worker}` ended at once, and {} left as before",
+        match .left { 0 => "none of the others was".to_owned(), 1 => "1 other was".to_owned(), left => format!("{left} others were") }
+    )]
+    GivenUp {
+        /// The worker.
+        worker: String,
+        /// Workers that were not touched.
+        left: usize,
+    },
     /// The Python package that workers of Python stages run could not be written.
     #[error("cannot write the Python package of the workers: {0}")]
     Sdk(String),

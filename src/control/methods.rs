@@ -88,6 +88,7 @@ impl From<SteerError> for Refusal {
             SteerError::StageEnded(_) => "stage_ended",
             SteerError::RunEnded => "run_ended",
             SteerError::Missing(_) => "not_up",
+            SteerError::GivenUp { .. } => "given_up",
             SteerError::NotUp(_) => "new_not_up",
             SteerError::NewRun(_) => "new_run",
             SteerError::Sdk(_) => "sdk",

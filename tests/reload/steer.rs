@@ -14,6 +14,7 @@ pub(super) const TESTS: &[Test] = crate::tests![
     a_pool_is_scaled_up_and_down_under_load_and_nothing_is_lost_or_doubled,
     when_a_scaled_pool_is_answered_for_its_workers_are_there,
     a_rolling_restart_replaces_every_worker_one_by_one_and_nothing_is_lost_or_doubled,
+    a_rolling_restart_whose_successor_ends_at_once_is_given_up_and_the_others_stay,
     one_worker_is_restarted_and_the_others_stay,
     the_only_worker_of_a_pool_is_restarted_without_a_gap,
     workers_that_a_pipe_joins_are_scaled_and_restarted_together,
@@ -113,6 +114,24 @@ fn a_rolling_restart_replaces_every_worker_one_by_one_and_nothing_is_lost_or_dou
         }
         everything_came_once(live);
     }
+}
+
+fn a_rolling_restart_whose_successor_ends_at_once_is_given_up_and_the_others_stay() {
+    let work = "command: 'test -e broken && exit 6; exec sed -u \"p;d\"', mode: map, pool: 3, restart: {policy: on-failure, max: 100}";
+    let live = Live::start(&counting(work));
+    live.wait_for_lines("out.txt", 500);
+    live.wait_until("three are told of", |live| live.living("work").len() == 3);
+    let before = live.living("work");
+    live.write("broken", "");
+    let error = live.run.restart("work").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "given up: the new worker `work/0` ended at once, and 2 others were left as before"
+    );
+    assert_eq!(live.living("work").intersection(&before).count(), 2);
+    std::fs::remove_file(live.path("broken")).unwrap();
+    live.wait_until("its policy starts another", |live| live.living("work").len() == 3);
+    everything_came_once(live);
 }
 
 fn one_worker_is_restarted_and_the_others_stay() {

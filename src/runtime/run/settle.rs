@@ -156,7 +156,7 @@ impl RunLoop {
             }
             Action::LetFlow => self.let_flow(),
             Action::NotUp { stage, failure } => self.not_up(stage, *failure),
-            Action::Steered { ticket, missing } => self.steered(ticket, &missing),
+            Action::Steered { ticket, missing, given_up } => self.steered(ticket, &missing, given_up),
             // Told with the time that deadlines were reckoned from, however long this thread was kept from it.
             Action::Emit(kind) => self.tell_at(real, kind),
             Action::RunEnded => self.has_ended = true,

@@ -11,7 +11,7 @@ use crate::change::{Reloaded, SteerError};
 use crate::event::EventKind;
 use crate::graph::Plan;
 use crate::model::{Mode, PerWorker, Pool, Stage, nearest};
-use crate::runtime::supervisor::{Input, Phase};
+use crate::runtime::supervisor::{GivenUp, Input, Phase};
 
 /// Told when what was asked for has come about, or cannot.
 pub(crate) type Answer<T> = Sender<Result<T, SteerError>>;
@@ -191,12 +191,15 @@ impl RunLoop {
 
     // ---- what has come about
 
-    pub(super) fn steered(&mut self, ticket: u64, missing: &[(usize, usize)]) {
+    pub(super) fn steered(&mut self, ticket: u64, missing: &[(usize, usize)], given_up: Option<GivenUp>) {
         let Some(at) = self.steering.waiting.iter().position(|(of, _)| *of == ticket) else { return };
         let (_, waiting) = self.steering.waiting.swap_remove(at);
         let name = |&(stage, rank): &(usize, usize)| self.plan.stages[stage].stage.worker_name(rank);
         let names: Vec<String> = missing.iter().map(name).map(|name| format!("`{name}`")).collect();
-        let error = (!names.is_empty()).then_some(SteerError::Missing(names));
+        let missing = (!names.is_empty()).then_some(SteerError::Missing(names));
+        let error = given_up.map_or(missing, |GivenUp { worker, left }| {
+            Some(SteerError::GivenUp { worker: name(&worker), left })
+        });
         // Nobody may wait any more.
         match waiting {
             Waiting::Scale(answer) => drop(answer.send(error.map_or(Ok(()), Err))),

@@ -34,6 +34,7 @@ use slot::{Process, Slot};
 pub(crate) use stage::Config;
 use stage::Stage;
 pub(crate) use stage::{Outcome, Phase};
+pub(crate) use steer::GivenUp;
 
 use crate::event::EventKind;
 use crate::graph::Plan;
@@ -239,6 +240,8 @@ pub(crate) enum Action {
     Steered {
         ticket: u64,
         missing: Vec<(usize, usize)>,
+        /// It was given up in the middle.
+        given_up: Option<GivenUp>,
     },
     Emit(EventKind),
     RunEnded,
@@ -339,7 +342,7 @@ impl Supervisor {
         let slots = self.stages.iter().flat_map(|stage| stage.slots.iter().filter_map(Slot::deadline));
         let stages =
             self.stages.iter().flat_map(|stage| [stage.timeout_at(), stage.finish_by, stage.leaves_by()]);
-        slots.chain(stages.flatten()).chain(self.groups_due()).min()
+        slots.chain(stages.flatten()).chain(self.groups_due()).chain(self.settles_at()).min()
     }
 
     /// One thing happened.

@@ -1,10 +1,14 @@
 //! A run that is changed while it runs: wider and narrower pools, workers that are replaced one by one.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Action, Asked, Phase, Slot, Supervisor, Worker};
 use crate::model::{Mode, Pool};
+
+/// A successor whose stage says nothing of being ready counts as that when it has run for so long: what cannot run at all
+/// has ended by then, and would take the place of one healthy worker after the other.
+pub(super) const SETTLES: Duration = Duration::from_millis(100);
 
 /// A place in a pool, and the generation that was in it before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +16,18 @@ struct Awaited {
     stage: usize,
     rank: usize,
     after: u64,
+    /// It takes the place of a worker that was well.
+    is_successor: bool,
+    /// It runs, and is ready at this time if it still does.
+    settles_at: Option<Instant>,
+}
+
+/// A rolling restart that was given up: the successor of this worker, by stage and rank, has ended at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GivenUp {
+    pub(crate) worker: (usize, usize),
+    /// So many workers were left as they were.
+    pub(crate) left: usize,
 }
 
 /// Something that was asked for and has not come about yet.
@@ -31,7 +47,11 @@ pub(super) struct Steering {
 enum Came {
     Up,
     NotYet,
+    /// It runs, and has to go on until then.
+    Settles(Instant),
     Never,
+    /// It has ended, and another is tried.
+    Fell,
 }
 
 impl Supervisor {
@@ -48,7 +68,8 @@ impl Supervisor {
                     self.retire_rank(stage, rank, now);
                 } else if rank < pool.min && self.stages[stage].slots[rank] == Slot::Vacant {
                     let after = self.stages[stage].generations[rank];
-                    steering.awaited.push(Awaited { stage, rank, after });
+                    let awaited = Awaited { stage, rank, after, is_successor: false, settles_at: None };
+                    steering.awaited.push(awaited);
                     self.start(stage, rank);
                 }
             }
@@ -80,7 +101,7 @@ impl Supervisor {
     }
 
     /// Replaces these workers, one after the other, each when the one before is ready again. [`Action::Steered`]
-    /// follows. Places that have no worker are passed over.
+    /// follows. Places that have no worker are passed over. A successor that ends at once ends it: the others stay.
     pub(super) fn restart_rolling(&mut self, ticket: u64, workers: Vec<(usize, usize)>) {
         self.steering.push(Steering {
             ticket,
@@ -106,14 +127,31 @@ impl Supervisor {
     fn advance_one(&mut self, steering: &mut Steering, now: Instant) -> bool {
         loop {
             let missing = &mut steering.missing;
-            steering.awaited.retain(|&awaited| match self.came(awaited) {
-                Came::NotYet => true,
+            let mut fell = None;
+            steering.awaited.retain_mut(|awaited| match self.came(*awaited, now) {
+                Came::NotYet => {
+                    awaited.settles_at = None;
+                    true
+                }
+                Came::Settles(at) => {
+                    awaited.settles_at = Some(at);
+                    true
+                }
                 Came::Up => false,
                 Came::Never => {
                     missing.push((awaited.stage, awaited.rank));
                     false
                 }
+                Came::Fell => {
+                    fell = Some((awaited.stage, awaited.rank));
+                    false
+                }
             });
+            if let Some(worker) = fell {
+                let given_up = Some(GivenUp { worker, left: steering.left.len() });
+                self.actions.push(Action::Steered { ticket: steering.ticket, missing: Vec::new(), given_up });
+                return true;
+            }
             if !steering.awaited.is_empty() {
                 return false;
             }
@@ -121,7 +159,7 @@ impl Supervisor {
             steering.awaited.extend(self.replace_worker(stage, rank, now));
         }
         let missing = std::mem::take(&mut steering.missing);
-        self.actions.push(Action::Steered { ticket: steering.ticket, missing });
+        self.actions.push(Action::Steered { ticket: steering.ticket, missing, given_up: None });
         true
     }
 
@@ -137,14 +175,34 @@ impl Supervisor {
             true => self.ask(stage, rank, Asked::Replace, now),
             false => self.retire(Worker { stage, rank, generation: after }, Asked::Replace, now),
         }
-        Some(Awaited { stage, rank, after })
+        Some(Awaited { stage, rank, after, is_successor: true, settles_at: None })
     }
 
-    fn came(&self, awaited: Awaited) -> Came {
+    /// When the next of those that have to run for a while has.
+    pub(super) fn settles_at(&self) -> Option<Instant> {
+        self.steering
+            .iter()
+            .flat_map(|steering| &steering.awaited)
+            .filter_map(|awaited| awaited.settles_at)
+            .min()
+    }
+
+    fn came(&self, awaited: Awaited, now: Instant) -> Came {
         let state = &self.stages[awaited.stage];
+        let generation = state.slots[awaited.rank].generation().unwrap_or(awaited.after);
+        let waits_for_another =
+            matches!(state.slots[awaited.rank], Slot::BackingOff { .. }) && state.shortage_until.is_none();
+        if awaited.is_successor && (generation > awaited.after + 1 || waits_for_another) {
+            return Came::Fell;
+        }
+        let says_so = state.config.has_probe || state.config.is_function;
         match state.slots[awaited.rank] {
             Slot::Running { process } if process.generation > awaited.after && state.ready[awaited.rank] => {
-                Came::Up
+                match awaited.settles_at {
+                    _ if says_so || !awaited.is_successor => Came::Up,
+                    Some(at) if at <= now => Came::Up,
+                    settles_at => Came::Settles(settles_at.unwrap_or(now + SETTLES)),
+                }
             }
             // One of its own will, or has, for which nobody is to blame.
             Slot::Vacant | Slot::Done => Came::Never,

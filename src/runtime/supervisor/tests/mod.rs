@@ -7,6 +7,7 @@ mod world;
 
 use std::time::Duration;
 
+use super::steer::SETTLES;
 use super::*;
 use crate::graph::testing::{Build, pool, python};
 use crate::model::{
@@ -517,12 +518,37 @@ fn a_rolling_restart_touches_a_worker_when_the_one_before_has_a_successor_that_i
         let running = world.slots[1].iter().flatten().filter(|process| process.runs).count();
         assert_eq!(running, 3, "and until it runs nobody else is touched");
         world.start_all();
+        world.pass(SETTLES);
         let replaced =
             world.slots[1].iter().flatten().filter(|process| process.worker.generation == 2).count();
         assert_eq!(replaced, restarted);
     }
     assert!(!world.is_steering());
     assert_eq!(world.supervisor.stage(1).restart_count, 0, "a worker that is replaced is no failure");
+}
+
+#[test]
+fn a_rolling_restart_whose_successor_ends_at_once_leaves_the_others() {
+    let plan = Build::new().stage("source").with("work", |stage| {
+        (stage.pool, stage.restart.policy) = (pool(4), RestartPolicy::OnFailure);
+    });
+    let mut world = World::new(&plan.queue("source -> work").accepted());
+    world.start_all();
+    world.restart(1);
+    all_finish(&mut world, 1);
+    world.start_all();
+    assert!(world.is_steering(), "it has not run for long enough");
+    let successor = world.pick(0, |process| process.worker.generation == 2).unwrap();
+    world.ends(successor, 6);
+    world.set(successor, |process| process.outputs_ended = true);
+    world.step(Input::OutputsEnded { worker: successor });
+    world.set(successor, |process| process.group_ended = true);
+    world.step(Input::GroupEnded { worker: successor });
+    assert!(!world.is_steering(), "it is given up");
+    world.pass(Duration::from_secs(10));
+    world.start_all();
+    let untouched = world.slots[1].iter().flatten().filter(|process| process.worker.generation == 1).count();
+    assert_eq!((untouched, staying(&world, 1)), (3, 4), "and its policy starts another");
 }
 
 #[test]
