@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::model::MOST_WORKERS;
 use crate::report::Failure;
 
 /// What a running pipeline has to do to become another one: a step for every stage and edge of either.
@@ -221,6 +222,9 @@ pub enum SteerError {
     /// A pool has at least one worker.
     #[error("a pool cannot have 0 workers: at least 1")]
     NoWorkers,
+    /// So many workers no document may ask for either.
+    #[error("a pool cannot have {0} workers: an integer from 1 to {MOST_WORKERS}")]
+    TooManyWorkers(usize),
     /// Values of the stage name the rank of each worker, and were made for the ranks that it had.
     #[error(
         "`{stage}` cannot be given {width} workers here: its `{key}` names the worker's rank, and its values were made for {made}. \

@@ -84,6 +84,7 @@ impl From<SteerError> for Refusal {
         let reason = match &error {
             SteerError::Unknown { .. } => "unknown_stage",
             SteerError::NoWorkers => "no_workers",
+            SteerError::TooManyWorkers(_) => "too_many_workers",
             SteerError::NamesRank { .. } => "names_rank",
             SteerError::StageEnded(_) => "stage_ended",
             SteerError::RunEnded => "run_ended",

@@ -61,6 +61,19 @@ fn what_is_no_request_is_refused_and_the_connection_goes_on() {
 }
 
 #[test]
+fn a_pool_that_no_document_may_have_is_refused_and_the_run_goes_on() {
+    let run = scenario(ECHO).start();
+    let mut peer = Peer::connect(&run);
+    for (workers, reason) in
+        [(0, "no_workers"), (32_769, "too_many_workers"), (100_000_000, "too_many_workers")]
+    {
+        let answer = peer.ask("scale", &format!("{{\"stage\": \"echo\", \"workers\": {workers}}}"));
+        assert_eq!(answer["error"]["data"]["reason"], reason, "{workers}: {answer}");
+    }
+    finishes_its_work(run);
+}
+
+#[test]
 fn whoever_waits_is_told_how_the_run_has_ended() {
     let run = scenario(ECHO).start();
     let (mut waits, mut follows) = (Peer::connect(&run), Peer::connect(&run));
