@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -20,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// When several runs are asked who they are, one that does not answer is not waited for longer.
 const PATIENCE_OF_MANY: Duration = Duration::from_secs(1);
+
+/// A run that is just being killed may take a connection in and close it in the same moment: then it is tried again, so
+/// often.
+const TRIES: usize = 3;
 
 /// An answer is never longer.
 const LONGEST_ANSWER_BYTES: u64 = 256 << 20;
@@ -64,6 +68,13 @@ pub enum ClientError {
     /// It has ended, or is ending.
     #[error("the run has ended")]
     Ended,
+    /// Nobody listens at its socket, and nobody has taken that away: its process was killed.
+    #[error("the connection is lost: the run was killed")]
+    Killed,
+    /// It goes on, and has closed this connection: nothing was asked for too long, others wanted the place, or what came
+    /// was not read in time.
+    #[error("the connection is lost: the run has closed it, and goes on")]
+    Closed,
     /// It is there and says nothing.
     #[error("the run does not answer")]
     Silent,
@@ -84,7 +95,9 @@ impl From<io::Error> for ClientError {
             BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, TimedOut, UnexpectedEof, WouldBlock,
         };
         match error.kind() {
-            NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | UnexpectedEof => Self::Ended,
+            NotFound => Self::Ended,
+            ConnectionRefused => Self::Killed,
+            ConnectionReset | BrokenPipe | UnexpectedEof => Self::Closed,
             WouldBlock | TimedOut => Self::Silent,
             _ => Self::Io(error),
         }
@@ -131,7 +144,7 @@ pub fn runs() -> Runs {
     for (id, folder) in run_folder::living() {
         match Client::connect(&folder.join(SOCKET)).and_then(|mut client| client.describe()) {
             Ok(info) => runs.answering.push(info),
-            Err(ClientError::Ended) => {}
+            Err(ClientError::Ended | ClientError::Killed | ClientError::Closed) => {}
             Err(_) => runs.silent.push(id),
         }
     }
@@ -179,6 +192,7 @@ fn infos(candidates: Vec<(Client, RunInfo)>) -> Vec<RunInfo> {
 /// A connection to a run. Not more than one request at a time.
 #[derive(Debug)]
 pub struct Client {
+    socket: PathBuf,
     stream: BufReader<UnixStream>,
     next_id: u64,
 }
@@ -188,7 +202,24 @@ impl Client {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE_OF_MANY))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: BufReader::new(stream), next_id: 1 })
+        Ok(Self { socket: socket.to_owned(), stream: BufReader::new(stream), next_id: 1 })
+    }
+
+    fn connect_again(&mut self) -> Result<(), ClientError> {
+        *self = Self::connect(&self.socket)?;
+        Ok(self.stream.get_ref().set_read_timeout(Some(PATIENCE))?)
+    }
+
+    /// A request that changes nothing. Whoever looks seldom finds the connection closed, or its place taken by others:
+    /// then it is asked over a new one.
+    fn look<T: DeserializeOwned>(&mut self, method: &str) -> Result<T, ClientError> {
+        match self.request(method, json!({})) {
+            Err(ClientError::Closed) => {
+                self.connect_again()?;
+                self.request(method, json!({}))
+            }
+            other => other,
+        }
     }
 
     /// What the run says of itself.
@@ -202,13 +233,13 @@ impl Client {
         Ok(info)
     }
 
-    /// One look at the run.
+    /// One look at the run, over a new connection where this one was closed.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
     pub fn status(&mut self) -> Result<Status, ClientError> {
-        self.request("status", json!({}))
+        self.look("status")
     }
 
     /// Who waits for what, a line each.
@@ -221,7 +252,7 @@ impl Client {
         struct Explanation {
             lines: Vec<String>,
         }
-        Ok(self.request::<Explanation>("explain", json!({}))?.lines)
+        Ok(self.look::<Explanation>("explain")?.lines)
     }
 
     /// The last lines of the log, of one stage or worker or of all. If they are followed, more of them come by
@@ -323,7 +354,7 @@ impl Client {
             not_shown: u64,
         }
         self.wait_without_limit()?;
-        let line = self.read_line()?;
+        let line = self.read_line().map_err(|error| self.explained(error))?;
         match line["method"].as_str() {
             Some("log") => Ok(Followed::Log(understand(line["params"].clone())?)),
             Some("records") => {
@@ -341,6 +372,10 @@ impl Client {
     ///
     /// See [`ClientError`].
     pub fn request<T: DeserializeOwned>(&mut self, method: &str, params: Value) -> Result<T, ClientError> {
+        self.ask(method, params).map_err(|error| self.explained(error))
+    }
+
+    fn ask<T: DeserializeOwned>(&mut self, method: &str, params: Value) -> Result<T, ClientError> {
         let id = self.next_id;
         self.next_id += 1;
         let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
@@ -358,10 +393,28 @@ impl Client {
     fn read_line(&mut self) -> Result<Value, ClientError> {
         let mut line = Vec::new();
         (&mut self.stream).take(LONGEST_ANSWER_BYTES).read_until(b'\n', &mut line)?;
-        if line.is_empty() {
-            return Err(ClientError::Ended);
+        // Half a line is what a run that was killed has left.
+        if !line.ends_with(b"\n") {
+            return Err(ClientError::Closed);
         }
         serde_json::from_slice(&line).map_err(|error| ClientError::Answer(error.to_string()))
+    }
+
+    /// A connection that was closed says nothing of the run: its socket does.
+    fn explained(&self, error: ClientError) -> ClientError {
+        if !matches!(error, ClientError::Closed) {
+            return error;
+        }
+        let look = || Self::connect(&self.socket)?.ask::<Value>("describe", json!({}));
+        for _ in 0..TRIES {
+            match look() {
+                Err(ClientError::Closed) => {}
+                Err(gone @ (ClientError::Ended | ClientError::Killed)) => return gone,
+                Err(ClientError::Refused(refusal)) if refusal.has_ended() => return ClientError::Ended,
+                Ok(_) | Err(_) => return error,
+            }
+        }
+        error
     }
 }
 

@@ -73,6 +73,11 @@ impl Refusal {
         Self::cannot("run_ended", "the run has ended")
     }
 
+    /// Whether it was refused since the run has ended, or is about to.
+    pub fn has_ended(&self) -> bool {
+        self.data.reason == "run_ended"
+    }
+
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.data.help = Some(help.into());
         self

@@ -299,3 +299,62 @@ fn top_looks_again_and_again_until_the_run_has_ended() {
     while look().is_some() {}
     assert!(top.0.wait().unwrap().success());
 }
+
+#[test]
+fn top_goes_on_when_others_have_taken_its_place() {
+    let mut run = scenario(ECHO).start();
+    let own = id(&run);
+    let mut top =
+        Guard(command(&run, &["top", &own, "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap());
+    let mut looks = BufReader::new(top.0.stdout.take().unwrap()).lines();
+    let mut look = || -> Option<Value> { Some(serde_json::from_str(&looks.next()?.unwrap()).unwrap()) };
+    assert_eq!(look().unwrap()["run"]["id"], own.as_str());
+    // It is the one that has been idle longest.
+    let others: Vec<Peer> = (0..40).map(|_| Peer::connect(&run)).collect();
+    run.stdin.as_mut().unwrap().write_all(b"1\n2\n3\n").unwrap();
+    while look().expect("the run goes on")["stages"][0]["records_in"] != 3 {}
+    drop(others);
+    drop(run.stdin.take());
+    run.finish().succeeded();
+    while look().is_some() {}
+    assert!(top.0.wait().unwrap().success());
+}
+
+#[test]
+fn all_who_watch_a_run_say_the_same_when_it_is_killed() {
+    let run = scenario(
+        "
+stages:
+  make: {command: 'echo up >&2; while echo x; do sleep 0.01; done'}
+  take: {command: 'cat > /dev/null'}
+edges:
+  - queue: make -> take
+",
+    )
+    .start();
+    let own = id(&run);
+    let watching = [
+        vec!["top", &own, "--every", "50ms", "--format", "json"],
+        vec!["logs", "--follow", "--run", &own],
+        vec!["tap", "make -> take", "--run", &own],
+    ];
+    run.wait_for_event("log");
+    let mut watchers: Vec<(Guard, _)> = Vec::new();
+    for args in &watching {
+        let mut command = command(&run, args);
+        let mut child = Guard(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut shown = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        assert!(shown.next().is_some(), "{args:?}");
+        // What comes further is read, so that nobody waits.
+        watchers.push((child, std::thread::spawn(move || shown.count())));
+    }
+    run.signal(support::Signal::SIGKILL);
+    for ((mut child, reader), args) in watchers.into_iter().zip(&watching) {
+        let mut said = String::new();
+        child.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "error: the connection is lost: the run was killed\n", "{args:?}");
+        assert_eq!(child.0.wait().unwrap().code(), Some(1), "{args:?}");
+        reader.join().unwrap();
+    }
+    assert!(run.finish().status.code().is_none());
+}

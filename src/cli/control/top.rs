@@ -122,7 +122,7 @@ fn look(client: &mut Client, table: &mut StatusTable) -> Result<bool, CliError> 
             Ok(true)
         }
         Err(ClientError::Ended) => Ok(false),
-        Err(ClientError::Refused(refusal)) if refusal.data.reason == "run_ended" => Ok(false),
+        Err(ClientError::Refused(refusal)) if refusal.has_ended() => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
