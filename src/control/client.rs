@@ -5,14 +5,15 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::protocol::Refusal;
-use super::{SOCKET, protocol};
+use super::{LeftAbout, SOCKET, protocol};
 use crate::model::Stop;
-use crate::report::{Logs, RunInfo, Status};
+use crate::report::{Logs, RunInfo, SilentRun, Status};
 use crate::sys::run_folder;
 
 /// A run that does not answer within this hangs, or is stopped by SIGSTOP.
@@ -118,15 +119,29 @@ pub enum FindError {
         wanted: String,
         /// The runs that go on.
         runs: Vec<RunInfo>,
+        /// Those that go on and do not answer.
+        silent: Vec<SilentRun>,
     },
+    /// It goes on and does not answer, or they do not.
+    #[error("{} not answer", run_does(.0))]
+    Silent(Vec<SilentRun>),
     /// Several are.
-    #[error("{} runs go on{}", .runs.len(), .wanted.as_ref().map(|wanted| format!(" that are called `{wanted}`")).unwrap_or_default())]
+    #[error("{} runs go on{}", .runs.len() + .silent.len(), .wanted.as_ref().map(|wanted| format!(" that are called `{wanted}`")).unwrap_or_default())]
     Several {
         /// What was looked for, if anything.
         wanted: Option<String>,
         /// Those that it may be.
         runs: Vec<RunInfo>,
+        /// Those of them that do not answer.
+        silent: Vec<SilentRun>,
     },
+}
+
+fn run_does(runs: &[SilentRun]) -> String {
+    match runs {
+        [only] => format!("the run {only} does"),
+        _ => format!("the runs {} do", runs.iter().map(SilentRun::to_string).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// The runs of this user that go on.
@@ -134,48 +149,58 @@ pub enum FindError {
 pub struct Runs {
     /// Those that answer, by their start.
     pub answering: Vec<RunInfo>,
-    /// The ids of those that do not: they are suspended, or have no control socket.
-    pub silent: Vec<String>,
+    /// Those that do not: they may be suspended.
+    pub silent: Vec<SilentRun>,
 }
 
 /// The runs of this user that go on and can be found from here. What dead runs have left is removed.
 pub fn runs() -> Runs {
-    let mut runs = Runs::default();
+    let (answering, silent) = all();
+    Runs { answering: infos(answering), silent }
+}
+
+/// Those that answer, and those that do not.
+fn all() -> (Vec<(Client, RunInfo)>, Vec<SilentRun>) {
+    let (mut answering, mut silent) = (Vec::new(), Vec::new());
     for (id, folder) in run_folder::living() {
-        match Client::connect(&folder.join(SOCKET)).and_then(|mut client| client.describe()) {
-            Ok(info) => runs.answering.push(info),
+        let mut pid = None;
+        let described = Client::connect(&folder.join(SOCKET)).and_then(|mut client| {
+            pid = client.pid();
+            Ok((client.describe()?, client))
+        });
+        match described {
+            Ok((info, client)) => answering.push((client, info)),
+            // It has just ended, or is opening its socket right now.
             Err(ClientError::Ended | ClientError::Killed | ClientError::Closed) => {}
-            Err(_) => runs.silent.push(id),
+            Err(_) => {
+                let LeftAbout { pipeline, file } = LeftAbout::read(&folder);
+                silent.push(SilentRun { id, pid, pipeline, file });
+            }
         }
     }
-    runs
+    (answering, silent)
 }
 
 /// The run that is meant: by the beginning of its id, or the name of its pipeline; without either, the only one.
 ///
 /// # Errors
 ///
-/// See [`FindError`]: there is none, or it may be several.
+/// See [`FindError`]: there is none, it does not answer, or it may be several.
 pub fn find(wanted: Option<&str>) -> Result<(Client, RunInfo), FindError> {
-    let mut candidates = Vec::new();
-    for (_, folder) in run_folder::living() {
-        let described =
-            Client::connect(&folder.join(SOCKET)).and_then(|mut client| Ok((client.describe()?, client)));
-        candidates.extend(described.ok().map(|(info, client)| (client, info)));
-    }
-    let Some(wanted) = wanted else {
-        return match candidates.len() {
-            0 => Err(FindError::NoRun),
-            1 => Ok(candidates.remove(0)),
-            _ => Err(FindError::Several { wanted: None, runs: infos(candidates) }),
-        };
+    let (answering, silent) = all();
+    let is_meant = |pipeline: Option<&str>, id: &str| {
+        wanted.is_none_or(|wanted| pipeline == Some(wanted) || is_prefix(wanted, id))
     };
-    let is_meant = |info: &RunInfo| info.pipeline == wanted || is_prefix(wanted, &info.id);
-    let (mut meant, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(_, info)| is_meant(info));
-    match meant.len() {
-        0 => Err(FindError::Unknown { wanted: wanted.to_owned(), runs: infos(others) }),
-        1 => Ok(meant.remove(0)),
-        _ => Err(FindError::Several { wanted: Some(wanted.to_owned()), runs: infos(meant) }),
+    let (mut meant, others): (Vec<_>, Vec<_>) =
+        answering.into_iter().partition(|(_, info)| is_meant(Some(&info.pipeline), &info.id));
+    let (silent, other_silent): (Vec<_>, Vec<_>) =
+        silent.into_iter().partition(|run| is_meant(run.pipeline.as_deref(), &run.id));
+    match (meant.len(), silent.len(), wanted.map(str::to_owned)) {
+        (1, 0, _) => Ok(meant.remove(0)),
+        (0, 0, None) => Err(FindError::NoRun),
+        (0, 0, Some(wanted)) => Err(FindError::Unknown { wanted, runs: infos(others), silent: other_silent }),
+        (0, ..) => Err(FindError::Silent(silent)),
+        (.., wanted) => Err(FindError::Several { wanted, runs: infos(meant), silent }),
     }
 }
 
@@ -203,6 +228,11 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE_OF_MANY))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { socket: socket.to_owned(), stream: BufReader::new(stream), next_id: 1 })
+    }
+
+    /// The process at the other end, which the kernel knows though it may be suspended.
+    fn pid(&self) -> Option<i32> {
+        getsockopt(self.stream.get_ref(), sockopt::PeerCredentials).ok().map(|peer| peer.pid())
     }
 
     fn connect_again(&mut self) -> Result<(), ClientError> {

@@ -198,7 +198,7 @@ impl Shared {
             "version": env!("CARGO_PKG_VERSION"),
             "id": about.run_id,
             "pipeline": about.pipeline,
-            "file": about.file,
+            "file": about.file_as_text(),
             "pid": std::process::id(),
             "started_at": started_at.as_secs(),
             "up_seconds": (about.began_at.elapsed().as_secs_f64() * 1e3).round() / 1e3,

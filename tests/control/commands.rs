@@ -46,6 +46,12 @@ fn several_runs_of_one_name_are_listed_for_a_choice() {
     assert_eq!(output.status.code(), Some(2));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains(&format!("2 runs go on that are called `{name}`")), "{message}");
+    // As `mpflow ps` lists them: which is which is said by where it is.
+    for run in &runs {
+        let file = run.path("pipeline.yaml").canonicalize().unwrap().to_string_lossy().into_owned();
+        let own = message.lines().find(|line| line.ends_with(&file));
+        assert!(own.is_some_and(|line| line.contains(&format!(" {} ", run.pid()))), "{message}");
+    }
     let option = mpflow(&runs[0], &["logs", "--run", &name]);
     assert!(String::from_utf8(option.stderr).unwrap().contains("name one with `--run` by its id"));
     // Each by as much of its id as is its own alone.
@@ -56,6 +62,36 @@ fn several_runs_of_one_name_are_listed_for_a_choice() {
         assert_eq!(json(&runs[0], &["status", shown])["run"]["id"], own.as_str());
     }
     runs.into_iter().for_each(finishes_its_work);
+}
+
+#[test]
+fn a_suspended_run_is_there_and_does_not_answer() {
+    let name = format!("asleep-{:x}", fastrand::u64(..));
+    let run = scenario(&format!("name: {name}\n{ECHO}")).start();
+    let own = id(&run);
+    socket(&run);
+    run.signal(support::Signal::SIGSTOP);
+    let silent = run.wait_until("the run to be silent", || {
+        let silent = json(&run, &["ps"])["silent"].clone();
+        silent.as_array()?.iter().find(|run| run["id"] == own.as_str()).cloned()
+    });
+    let file = run.path("pipeline.yaml").canonicalize().unwrap();
+    let expected = serde_json::json!({"id": own, "pid": run.pid(), "pipeline": name, "file": file});
+    assert_eq!(silent, expected);
+    let what = format!("`{name}` ({own}, pid {}) does not answer", run.pid());
+    assert!(says(&run, &["ps"]).contains(&format!("{what}: it may be suspended\n")));
+    for args in
+        [vec!["status", &name], vec!["stop", &own[..18]], vec!["logs", "--run", &name]]
+    {
+        let output = mpflow(&run, &args);
+        assert_eq!(output.status.code(), Some(1));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(&what) && message.contains("SIGCONT"), "{args:?}: {message}");
+    }
+    let other = mpflow(&run, &["status", "no-such-run"]);
+    assert!(String::from_utf8(other.stderr).unwrap().contains(&what));
+    run.signal(support::Signal::SIGCONT);
+    finishes_its_work(run);
 }
 
 #[test]
