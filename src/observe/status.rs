@@ -234,9 +234,10 @@ fn edge_table(edges: &[EdgeSnapshot], look: Look) -> Vec<String> {
         Column::text("edge").at_least(8),
         Column::number("in").at_least(5),
         Column::number("waiting").at_least(7),
-        Column::number("bytes").at_least(8),
-        Column::number("dropped").expendable(1),
-        Column::text("").at_least(4),
+        Column::number("bytes").at_least(8).expendable(1),
+        Column::number("dropped").expendable(2),
+        // The last, so that nothing moves when it comes and goes.
+        Column::text(""),
     ]);
     for edge in edges {
         let number = |number: u64| Cell::new(short_count(number as f64));

@@ -80,9 +80,7 @@ fn a_suspended_run_is_there_and_does_not_answer() {
     assert_eq!(silent, expected);
     let what = format!("`{name}` ({own}, pid {}) does not answer", run.pid());
     assert!(says(&run, &["ps"]).contains(&format!("{what}: it may be suspended\n")));
-    for args in
-        [vec!["status", &name], vec!["stop", &own[..18]], vec!["logs", "--run", &name]]
-    {
+    for args in [vec!["status", &name], vec!["stop", &own[..18]], vec!["logs", "--run", &name]] {
         let output = mpflow(&run, &args);
         assert_eq!(output.status.code(), Some(1));
         let message = String::from_utf8(output.stderr).unwrap();
