@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::protocol::{self, Refusal, Request};
-use super::server::{Doing, ReloadRequest, Shared};
+use super::server::{Doing, NotReloaded, ReloadRequest, Shared};
 use super::{sampled, usage};
 use crate::change::SteerError;
 use crate::model::nearest;
@@ -184,7 +184,11 @@ impl Shared {
                 value["summary"] = reloaded.change.to_string().into();
                 Ok(json!({"took_seconds": reloaded.took.as_secs_f64(), "change": value}))
             }
-            Err(why) => Err(Refusal::cannot("not_reloaded", why)),
+            Err(NotReloaded { why, diagnostics }) => {
+                let mut refusal = Refusal::cannot("not_reloaded", why);
+                refusal.data.diagnostics = diagnostics.map(Box::new);
+                Err(refusal)
+            }
         }
     }
 

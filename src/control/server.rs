@@ -65,12 +65,31 @@ impl About {
 
 /// Somebody wants the document to be read again and the run to become what it says.
 #[derive(Debug)]
-pub struct ReloadRequest(pub(super) Sender<Result<Reloaded, String>>);
+pub struct ReloadRequest(pub(super) Sender<Result<Reloaded, NotReloaded>>);
+
+/// Nothing has changed.
+#[derive(Debug)]
+pub(super) struct NotReloaded {
+    /// In words.
+    pub(super) why: String,
+    /// What is wrong with the document, for programs.
+    pub(super) diagnostics: Option<Value>,
+}
 
 impl ReloadRequest {
     /// Says what has come of it: what has changed, when it has taken effect, or why nothing has, in words. Dropped without
     /// an answer, it says that the run has ended.
     pub fn answer(self, outcome: Result<Reloaded, String>) {
+        self.send(outcome.map_err(|why| NotReloaded { why, diagnostics: None }));
+    }
+
+    /// Says that the document is wrong: in words, and as a list for programs, that of
+    /// [`Diagnostics::to_json`](crate::language::Diagnostics::to_json).
+    pub fn refuse_document(self, why: String, diagnostics: Value) {
+        self.send(Err(NotReloaded { why, diagnostics: Some(diagnostics) }));
+    }
+
+    fn send(self, outcome: Result<Reloaded, NotReloaded>) {
         // Whoever asked may have gone.
         let _ = self.0.send(outcome);
     }

@@ -158,25 +158,31 @@ impl<'a> Reloader<'a> {
             Ok(Err(diagnostics)) => {
                 console.pause();
                 show::diagnostics(&diagnostics);
-                let what = format!("\n\n{}", show::text(&diagnostics, Look::PLAIN).trim_end());
-                return self.refuse(console, "the pipeline is wrong", &what);
+                return self.refuse(console, "the pipeline is wrong", Some(&diagnostics));
             }
-            Err(error) => return self.refuse(console, &error.to_string(), ""),
+            Err(error) => return self.refuse(console, &error.to_string(), None),
         };
         match run.begin_reload(&pipeline, self.touched.clone()) {
             Ok(answers) => {
                 self.answers = answers;
                 self.pipeline = Some(pipeline);
             }
-            Err(error) => self.refuse(console, &error.to_string(), ""),
+            Err(error) => self.refuse(console, &error.to_string(), None),
         }
     }
 
-    /// `what` is wrong has been shown here, and whoever asked from elsewhere is to know it too.
-    fn refuse(&mut self, console: &Console, why: &str, what: &str) {
+    /// What is wrong with the document has been shown here, and whoever asked from elsewhere is to know it too.
+    fn refuse(&mut self, console: &Console, why: &str, wrong: Option<&Diagnostics>) {
         console.say(format!("not reloaded, and the run goes on as it was: {why}"));
         for request in self.requests.drain(..) {
-            request.answer(Err(format!("the run goes on as it was: {why}{what}")));
+            let why = format!("the run goes on as it was: {why}");
+            match wrong {
+                Some(wrong) => {
+                    let shown = show::text(wrong, Look::PLAIN);
+                    request.refuse_document(format!("{why}\n\n{}", shown.trim_end()), wrong.to_json());
+                }
+                None => request.answer(Err(why)),
+            }
         }
     }
 
@@ -194,7 +200,7 @@ impl<'a> Reloader<'a> {
                 self.requests.drain(..).for_each(|request| request.answer(Ok(reloaded.clone())));
             }
             Some(Err(SteerError::RunEnded)) | None => self.requests.clear(),
-            Some(Err(error)) => self.refuse(console, &error.to_string(), ""),
+            Some(Err(error)) => self.refuse(console, &error.to_string(), None),
         }
     }
 }
