@@ -139,6 +139,27 @@ edges:
 }
 
 #[test]
+fn a_worker_that_holds_one_record_holds_no_records() {
+    let mut run = scenario(
+        "
+stages:
+  hold: {command: 'read x; sleep 1000', mode: map}
+edges:
+  - queue: stdin -> hold
+",
+    )
+    .start();
+    run.stdin.as_mut().unwrap().write_all(b"1\n").unwrap();
+    let own = id(&run);
+    run.wait_until("the record to be held", || {
+        let reason = json(&run, &["status", &own])["stages"][0]["slots"][0]["reason"].clone();
+        (reason == "holds 1 record that it has not answered").then_some(())
+    });
+    says(&run, &["stop", "--kill", &own]);
+    run.finish().ended(143);
+}
+
+#[test]
 fn the_log_is_kept_by_worker_and_followed_to_its_end() {
     let mut run = scenario(
         "
@@ -296,9 +317,16 @@ edges:
     };
     let before = pids(&run);
     assert_eq!(before.len(), 4);
+    // Nothing has failed: these are processes, and not restarts.
+    assert!(slots(&run).iter().all(|slot| slot["generation"] == 1));
     assert_eq!(json(&run, &["restart", "work", "--run", &own])["replaced"], 4);
     run.wait_until("four new workers", || (pids(&run).len() == 4).then_some(()));
     assert!(pids(&run).is_disjoint(&before));
+    let status = json(&run, &["status", &own]);
+    assert_eq!((&status["stages"][0]["restarts"], &slots(&run)[0]["generation"]), (&0.into(), &2.into()));
+    let text = says(&run, &["status", &own]);
+    let workers = text.lines().find(|line| line.starts_with("worker ")).unwrap();
+    assert!(workers.contains("generation") && !workers.contains("restarts"), "{text}");
     for wrong in [["scale", "wrok=4"], ["restart", "wrok"]] {
         let refused = mpflow(&run, &[&wrong[..], &["--run", &own]].concat());
         assert_eq!(refused.status.code(), Some(2));
