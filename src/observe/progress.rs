@@ -215,7 +215,9 @@ mod tests {
         let edge = |name: &str, records, is_full| EdgeSnapshot {
             edge: name.to_owned(),
             records,
+            capacity: None,
             bytes: 10 * records,
+            capacity_bytes: 8 << 20,
             is_full,
             records_in: records,
             dropped: 0,

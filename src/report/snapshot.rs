@@ -28,7 +28,9 @@ pub struct StageSnapshot {
     pub stage: String,
     /// `stream`, `map` or `each`.
     pub mode: String,
-    /// `waiting`, `running`, `restarting`, `stopping`, `finished`, `stopped` or `failed`.
+    /// `waiting`, `running`, `restarting`, `stopping`, `finished`, `stopped` or `failed`. Around a reload also `preparing`
+    /// (it is not in effect yet), `leaving` (its workers finish what they hold; another form of it comes), `replaced` or
+    /// `fallen` (it failed right after a reload and waits for the next).
     pub state: String,
     /// Why it is in that state, or what it waits for, where that is worth a word.
     pub reason: Option<String>,
@@ -42,7 +44,7 @@ pub struct StageSnapshot {
     pub records_out: u64,
     /// Records whose attempts were used up.
     pub failed: u64,
-    /// Processes started in the place of one that had ended.
+    /// Processes started in the place of one that had ended, by the restart policy.
     pub restarts: u64,
     /// The places of its pool, by rank.
     pub slots: Vec<SlotSnapshot>,
@@ -91,8 +93,12 @@ pub struct EdgeSnapshot {
     pub edge: String,
     /// Records that wait.
     pub records: u64,
+    /// At most so many wait; `None`: as many as there is room for by their bytes.
+    pub capacity: Option<u64>,
     /// Bytes that wait.
     pub bytes: u64,
+    /// At most so many wait.
+    pub capacity_bytes: u64,
     /// Whether its producers wait for room.
     pub is_full: bool,
     /// Records that its producers have put in so far.

@@ -101,7 +101,7 @@ stages:
   wait: {command: cat, depends_on: {half: finished}}
 edges:
   - queue: stdin -> half
-  - queue: half -> wait
+  - {queue: half -> wait, capacity: 100, capacity_bytes: 64KiB}
   - queue: wait -> stdout
 ",
     )
@@ -130,6 +130,8 @@ edges:
         (&edge["edge"], &edge["in"], &edge["records"]),
         (&"half -> wait".into(), &10.into(), &10.into())
     );
+    assert_eq!((&edge["capacity"], &edge["capacity_bytes"]), (&100.into(), &65_536.into()));
+    assert_eq!(status["edges"][0]["capacity"], Value::Null);
     let text = says(&run, &["status", &own]);
     for expected in ["half/0", "half/1", "wait waiting: `half` has not finished", "half -> wait"] {
         assert!(text.contains(expected), "`{expected}` is missing:\n{text}");
