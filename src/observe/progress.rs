@@ -204,6 +204,7 @@ mod tests {
             mode: "map".to_owned(),
             state: "running".to_owned(),
             reason: None,
+            is_source: false,
             workers,
             pool: 4,
             records_in,

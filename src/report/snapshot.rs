@@ -34,6 +34,8 @@ pub struct StageSnapshot {
     pub state: String,
     /// Why it is in that state, or what it waits for, where that is worth a word.
     pub reason: Option<String>,
+    /// Whether records begin in it: nothing feeds it, so that a process that is started in it begins from the beginning.
+    pub is_source: bool,
     /// Living workers.
     pub workers: usize,
     /// As wide as its pool may be.

@@ -343,6 +343,37 @@ edges:
 }
 
 #[test]
+fn whoever_starts_a_source_anew_is_told_that_its_records_may_come_twice() {
+    let run = scenario(
+        "
+stages:
+  make: {command: 'while echo x; do sleep 0.01; done', pool: 2}
+  take: {command: 'cat > /dev/null'}
+edges:
+  - queue: make -> take
+",
+    )
+    .start();
+    let own = id(&run);
+    run.wait_for_event("worker_started");
+    let told = |args: &[&str]| {
+        let output = mpflow(&run, &[args, &["--run", &own]].concat());
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let it = "mpflow: `make` is a source: it began anew, and its records may come twice\n";
+    assert_eq!(told(&["restart", "make/1"]), it);
+    let new = "mpflow: `make` is a source: its new workers began anew, and its records may come twice\n";
+    assert_eq!(told(&["scale", "make=3"]), new);
+    assert_eq!(told(&["scale", "make=1"]), "");
+    assert_eq!(told(&["restart", "make"]), it);
+    assert_eq!(told(&["restart", "take"]), "");
+    assert_eq!(json(&run, &["restart", "make", "--run", &own])["began_anew"], true);
+    says(&run, &["stop", "--kill", &own]);
+    run.finish().ended(143);
+}
+
+#[test]
 fn top_looks_again_and_again_until_the_run_has_ended() {
     let mut run = scenario(ECHO).start();
     let own = id(&run);

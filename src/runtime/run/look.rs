@@ -77,6 +77,7 @@ impl RunLoop {
             mode: mode(state.config.mode).to_owned(),
             state: describe(state.phase).to_owned(),
             reason,
+            is_source: state.config.is_source && !self.plan.stages[stage].outputs.is_empty(),
             workers: state.live(),
             pool: state.config.pool.max,
             records_in: counts.records_in,
