@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use crate::model::MOST_WORKERS;
 use crate::report::Failure;
 
 /// What a running pipeline has to do to become another one: a step for every stage and edge of either.
@@ -12,12 +13,18 @@ use crate::report::Failure;
 pub struct Change {
     /// Keys of the pipeline as a whole that hold from now on and touch no worker.
     pub adopted: Vec<&'static str>,
-    /// What no running pipeline can change: it has to be ended and run again.
+    /// What no running pipeline can change: it has to be ended and run again. In words, with names in backticks; JSON has
+    /// none of these.
+    #[serde(serialize_with = "without_backticks")]
     pub new_run: Vec<String>,
     /// In the order of the new pipeline, then those that are removed.
     pub stages: Vec<StageChange>,
     /// Likewise; queues that carry a standard output to `mpflow`'s own are among them.
     pub edges: Vec<EdgeChange>,
+}
+
+fn without_backticks<S: Serializer>(texts: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(texts.iter().map(|text| text.replace('`', "")))
 }
 
 /// A reload that has taken effect.
@@ -249,6 +256,9 @@ pub enum SteerError {
     /// A pool has at least one worker.
     #[error("a pool cannot have 0 workers: at least 1")]
     NoWorkers,
+    /// So many workers no document may ask for either.
+    #[error("a pool cannot have {0} workers: an integer from 1 to {MOST_WORKERS}")]
+    TooManyWorkers(usize),
     /// Values of the stage name the rank of each worker, and were made for the ranks that it had.
     #[error(
         "`{stage}` cannot be given {width} workers here: its `{key}` names the worker's rank, and its values were made for {made}. \

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize as _, Deserializer, Serialize, Serializer};
 
 pub use snapshot::{EdgeSnapshot, SlotSnapshot, Snapshot, StageSnapshot, WorkerUsage};
-pub use status::{LogLine, Logs, RunInfo, Status};
+pub use status::{LogLine, Logs, RunInfo, SilentRun, Status};
 
 use crate::model::{Exit, Problem, Usage};
 

@@ -431,6 +431,16 @@ fn a_plan_for_programs_has_the_same_in_json() {
 }
 
 #[test]
+fn names_in_json_have_no_backticks() {
+    let new = format!("shared: {{go: {{lock: true}}}}\n{OLD}");
+    let text = stdout(&mpflow_plan(OLD, &new, &[]).success());
+    assert!(text.ends_with("end it and run it again, for `shared`\n"), "{text}");
+    let json: Value =
+        serde_json::from_str(&stdout(&mpflow_plan(OLD, &new, &["--format", "json"]).success())).unwrap();
+    assert_eq!(json["new_run"], serde_json::json!(["shared"]));
+}
+
+#[test]
 fn both_pipelines_are_taken_to_lie_in_the_same_folder() {
     let text = stdout(&mpflow_plan(OLD, OLD, &[]).success());
     assert!(text.ends_with("Nothing differs: a reload would change nothing.\n"), "{text}");

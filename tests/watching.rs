@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
@@ -250,7 +250,7 @@ edges:
 }
 
 /// `mpflow` asks this run something.
-fn ask(run: &Running, words: &[&str]) -> std::process::Output {
+fn ask(run: &Running, words: &[&str]) -> Output {
     let id = run.wait_for_event("run_started")["run_id"].as_str().unwrap().to_owned();
     run.wait_until("an answer", || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mpflow"));
@@ -262,9 +262,13 @@ fn ask(run: &Running, words: &[&str]) -> std::process::Output {
 }
 
 fn reload(run: &Running) -> (Option<i32>, Value, String) {
-    let output = ask(run, &["reload", "--format", "json"]);
+    let output = reload_as(run, "json");
     let answer = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     (output.status.code(), answer, String::from_utf8(output.stderr).unwrap())
+}
+
+fn reload_as(run: &Running, format: &str) -> Output {
+    ask(run, &["reload", "--format", format])
 }
 
 #[test]
@@ -325,18 +329,27 @@ fn a_reload_from_outside_returns_when_it_has_taken_effect_with_what_has_changed(
     let run = Scenario::new(LIVE).file("mark.sh", marks("one")).file("other.sh", marks("other")).start();
     wait_for_last(&run, "one");
     assert_eq!(reload(&run).1["change"]["summary"], "nothing has changed");
+    assert_eq!(String::from_utf8(reload_as(&run, "text").stdout).unwrap(), "nothing has changed\n");
     save(&run, "pipeline.yaml", &LIVE.replace("mark.sh", "other.sh"));
     let (code, answer, _) = reload(&run);
     assert_eq!((code, &answer["change"]["summary"]), (Some(0), &"replaced `mark`; 1 stage as it was".into()));
     wait_for_last(&run, "other");
     save(&run, "pipeline.yaml", "stages: 5");
-    let (code, _, error) = reload(&run);
-    assert_eq!(code, Some(2));
+    let error = String::from_utf8(reload_as(&run, "text").stderr).unwrap();
     assert!(error.contains("the run goes on as it was: the pipeline is wrong"), "{error}");
     assert!(
         error.contains("mpflow::") && error.contains("pipeline.yaml:"),
         "what is wrong, and where: {error}"
     );
+    let (code, wrong, error) = reload(&run);
+    assert_eq!((code, error.as_str()), (Some(2), ""));
+    let mut check = Command::new(env!("CARGO_BIN_EXE_mpflow"));
+    let checked = check.args(["check", "--format", "json"]).arg(run.path("pipeline.yaml")).output().unwrap();
+    let mut checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    // Each names the file as it was named to it.
+    assert!(wrong[0]["file"].as_str().unwrap().ends_with("pipeline.yaml"));
+    checked[0]["file"] = wrong[0]["file"].clone();
+    assert_eq!(wrong, checked);
     save(&run, "pipeline.yaml", LIVE);
     run.signal(Signal::SIGHUP);
     wait_for_last(&run, "one");

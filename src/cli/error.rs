@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mpflow::control::{ClientError, FindError};
-use mpflow::report::RunInfo;
+use mpflow::observe::Look;
+use mpflow::report::{RunInfo, SilentRun};
 use mpflow::{observe, shared};
 
 use super::exit::End;
+use super::terminal;
+
+/// Before the lines of a help that is a list.
+const INDENT: &str = "   ";
 
 /// Something that the user asked for and that cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +83,7 @@ impl CliError {
                 _ => End::Failed,
             },
             Self::Shared(_) => End::Failed,
+            Self::Find { error: FindError::Silent(_), .. } => End::Failed,
             Self::Find { .. } => End::Wrong,
             Self::Control(ClientError::Refused(_)) => End::Wrong,
             Self::Control(_) => End::Failed,
@@ -126,11 +132,12 @@ impl CliError {
             Self::Find { error: FindError::NoRun, .. } => {
                 Some("start one with `mpflow run`; only this user's on this machine are found".to_owned())
             }
-            Self::Find { error: FindError::Unknown { runs, .. } | FindError::Several { runs, .. }, by } => {
-                Some(named(runs, *by))
-            }
+            Self::Find {
+                error: FindError::Unknown { runs, silent, .. } | FindError::Several { runs, silent, .. },
+                by,
+            } => Some(named(runs, silent, *by)),
             Self::Control(ClientError::Refused(refusal)) => refusal.data.help.clone(),
-            Self::Control(ClientError::Silent) => {
+            Self::Find { error: FindError::Silent(_), .. } | Self::Control(ClientError::Silent) => {
                 Some("is it suspended? SIGCONT, or `fg` in its shell, continues it".to_owned())
             }
             Self::Find { .. }
@@ -158,12 +165,15 @@ fn shown(timeout: &Option<Duration>) -> String {
 }
 
 /// How the runs that go on can be named, after which option.
-fn named(runs: &[RunInfo], by: Option<&str>) -> String {
-    if runs.is_empty() {
+fn named(runs: &[RunInfo], silent: &[SilentRun], by: Option<&str>) -> String {
+    if runs.is_empty() && silent.is_empty() {
         return "no run goes on".to_owned();
     }
-    let names = runs.iter().zip(observe::short_ids(runs));
-    let lines = names.map(|(info, id)| format!("\n   {id}  {}", info.pipeline)).collect::<String>();
+    let look = terminal::stderr();
+    let look = Look { width: look.width.saturating_sub(INDENT.len()), ..look };
+    let mut lines = if runs.is_empty() { Vec::new() } else { observe::runs(runs, look) };
+    lines.extend(silent.iter().map(|run| format!("{run} does not answer: it may be suspended")));
+    let lines: String = lines.iter().map(|line| format!("\n{INDENT}{line}")).collect();
     let by = by.map_or_else(String::new, |option| format!("with `{option}` "));
     format!("name one {by}by its id or its pipeline:{lines}")
 }

@@ -2,17 +2,18 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::protocol::Refusal;
-use super::{SOCKET, protocol};
+use super::{LeftAbout, SOCKET, protocol};
 use crate::model::Stop;
-use crate::report::{Logs, RunInfo, Status};
+use crate::report::{Logs, RunInfo, SilentRun, Status};
 use crate::sys::run_folder;
 
 /// A run that does not answer within this hangs, or is stopped by SIGSTOP.
@@ -20,6 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// When several runs are asked who they are, one that does not answer is not waited for longer.
 const PATIENCE_OF_MANY: Duration = Duration::from_secs(1);
+
+/// A run that is just being killed may take a connection in and close it in the same moment: then it is tried again, so
+/// often.
+const TRIES: usize = 3;
 
 /// An answer is never longer.
 const LONGEST_ANSWER_BYTES: u64 = 256 << 20;
@@ -64,6 +69,13 @@ pub enum ClientError {
     /// It has ended, or is ending.
     #[error("the run has ended")]
     Ended,
+    /// Nobody listens at its socket, and nobody has taken that away: its process was killed.
+    #[error("the connection is lost: the run was killed")]
+    Killed,
+    /// It goes on, and has closed this connection: nothing was asked for too long, others wanted the place, or what came
+    /// was not read in time.
+    #[error("the connection is lost: the run has closed it, and goes on")]
+    Closed,
     /// It is there and says nothing.
     #[error("the run does not answer")]
     Silent,
@@ -84,7 +96,9 @@ impl From<io::Error> for ClientError {
             BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, TimedOut, UnexpectedEof, WouldBlock,
         };
         match error.kind() {
-            NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | UnexpectedEof => Self::Ended,
+            NotFound => Self::Ended,
+            ConnectionRefused => Self::Killed,
+            ConnectionReset | BrokenPipe | UnexpectedEof => Self::Closed,
             WouldBlock | TimedOut => Self::Silent,
             _ => Self::Io(error),
         }
@@ -105,15 +119,29 @@ pub enum FindError {
         wanted: String,
         /// The runs that go on.
         runs: Vec<RunInfo>,
+        /// Those that go on and do not answer.
+        silent: Vec<SilentRun>,
     },
+    /// It goes on and does not answer, or they do not.
+    #[error("{} not answer", run_does(.0))]
+    Silent(Vec<SilentRun>),
     /// Several are.
-    #[error("{} runs go on{}", .runs.len(), .wanted.as_ref().map(|wanted| format!(" that are called `{wanted}`")).unwrap_or_default())]
+    #[error("{} runs go on{}", .runs.len() + .silent.len(), .wanted.as_ref().map(|wanted| format!(" that are called `{wanted}`")).unwrap_or_default())]
     Several {
         /// What was looked for, if anything.
         wanted: Option<String>,
         /// Those that it may be.
         runs: Vec<RunInfo>,
+        /// Those of them that do not answer.
+        silent: Vec<SilentRun>,
     },
+}
+
+fn run_does(runs: &[SilentRun]) -> String {
+    match runs {
+        [only] => format!("the run {only} does"),
+        _ => format!("the runs {} do", runs.iter().map(SilentRun::to_string).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// The runs of this user that go on.
@@ -121,48 +149,58 @@ pub enum FindError {
 pub struct Runs {
     /// Those that answer, by their start.
     pub answering: Vec<RunInfo>,
-    /// The ids of those that do not: they are suspended, or have no control socket.
-    pub silent: Vec<String>,
+    /// Those that do not: they may be suspended.
+    pub silent: Vec<SilentRun>,
 }
 
 /// The runs of this user that go on and can be found from here. What dead runs have left is removed.
 pub fn runs() -> Runs {
-    let mut runs = Runs::default();
+    let (answering, silent) = all();
+    Runs { answering: infos(answering), silent }
+}
+
+/// Those that answer, and those that do not.
+fn all() -> (Vec<(Client, RunInfo)>, Vec<SilentRun>) {
+    let (mut answering, mut silent) = (Vec::new(), Vec::new());
     for (id, folder) in run_folder::living() {
-        match Client::connect(&folder.join(SOCKET)).and_then(|mut client| client.describe()) {
-            Ok(info) => runs.answering.push(info),
-            Err(ClientError::Ended) => {}
-            Err(_) => runs.silent.push(id),
+        let mut pid = None;
+        let described = Client::connect(&folder.join(SOCKET)).and_then(|mut client| {
+            pid = client.pid();
+            Ok((client.describe()?, client))
+        });
+        match described {
+            Ok((info, client)) => answering.push((client, info)),
+            // It has just ended, or is opening its socket right now.
+            Err(ClientError::Ended | ClientError::Killed | ClientError::Closed) => {}
+            Err(_) => {
+                let LeftAbout { pipeline, file } = LeftAbout::read(&folder);
+                silent.push(SilentRun { id, pid, pipeline, file });
+            }
         }
     }
-    runs
+    (answering, silent)
 }
 
 /// The run that is meant: by the beginning of its id, or the name of its pipeline; without either, the only one.
 ///
 /// # Errors
 ///
-/// See [`FindError`]: there is none, or it may be several.
+/// See [`FindError`]: there is none, it does not answer, or it may be several.
 pub fn find(wanted: Option<&str>) -> Result<(Client, RunInfo), FindError> {
-    let mut candidates = Vec::new();
-    for (_, folder) in run_folder::living() {
-        let described =
-            Client::connect(&folder.join(SOCKET)).and_then(|mut client| Ok((client.describe()?, client)));
-        candidates.extend(described.ok().map(|(info, client)| (client, info)));
-    }
-    let Some(wanted) = wanted else {
-        return match candidates.len() {
-            0 => Err(FindError::NoRun),
-            1 => Ok(candidates.remove(0)),
-            _ => Err(FindError::Several { wanted: None, runs: infos(candidates) }),
-        };
+    let (answering, silent) = all();
+    let is_meant = |pipeline: Option<&str>, id: &str| {
+        wanted.is_none_or(|wanted| pipeline == Some(wanted) || is_prefix(wanted, id))
     };
-    let is_meant = |info: &RunInfo| info.pipeline == wanted || is_prefix(wanted, &info.id);
-    let (mut meant, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(_, info)| is_meant(info));
-    match meant.len() {
-        0 => Err(FindError::Unknown { wanted: wanted.to_owned(), runs: infos(others) }),
-        1 => Ok(meant.remove(0)),
-        _ => Err(FindError::Several { wanted: Some(wanted.to_owned()), runs: infos(meant) }),
+    let (mut meant, others): (Vec<_>, Vec<_>) =
+        answering.into_iter().partition(|(_, info)| is_meant(Some(&info.pipeline), &info.id));
+    let (silent, other_silent): (Vec<_>, Vec<_>) =
+        silent.into_iter().partition(|run| is_meant(run.pipeline.as_deref(), &run.id));
+    match (meant.len(), silent.len(), wanted.map(str::to_owned)) {
+        (1, 0, _) => Ok(meant.remove(0)),
+        (0, 0, None) => Err(FindError::NoRun),
+        (0, 0, Some(wanted)) => Err(FindError::Unknown { wanted, runs: infos(others), silent: other_silent }),
+        (0, ..) => Err(FindError::Silent(silent)),
+        (.., wanted) => Err(FindError::Several { wanted, runs: infos(meant), silent }),
     }
 }
 
@@ -179,6 +217,7 @@ fn infos(candidates: Vec<(Client, RunInfo)>) -> Vec<RunInfo> {
 /// A connection to a run. Not more than one request at a time.
 #[derive(Debug)]
 pub struct Client {
+    socket: PathBuf,
     stream: BufReader<UnixStream>,
     next_id: u64,
 }
@@ -188,7 +227,29 @@ impl Client {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE_OF_MANY))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: BufReader::new(stream), next_id: 1 })
+        Ok(Self { socket: socket.to_owned(), stream: BufReader::new(stream), next_id: 1 })
+    }
+
+    /// The process at the other end, which the kernel knows though it may be suspended.
+    fn pid(&self) -> Option<i32> {
+        getsockopt(self.stream.get_ref(), sockopt::PeerCredentials).ok().map(|peer| peer.pid())
+    }
+
+    fn connect_again(&mut self) -> Result<(), ClientError> {
+        *self = Self::connect(&self.socket)?;
+        Ok(self.stream.get_ref().set_read_timeout(Some(PATIENCE))?)
+    }
+
+    /// A request that changes nothing. Whoever looks seldom finds the connection closed, or its place taken by others:
+    /// then it is asked over a new one.
+    fn look<T: DeserializeOwned>(&mut self, method: &str) -> Result<T, ClientError> {
+        match self.request(method, json!({})) {
+            Err(ClientError::Closed) => {
+                self.connect_again()?;
+                self.request(method, json!({}))
+            }
+            other => other,
+        }
     }
 
     /// What the run says of itself.
@@ -202,13 +263,13 @@ impl Client {
         Ok(info)
     }
 
-    /// One look at the run.
+    /// One look at the run, over a new connection where this one was closed.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
     pub fn status(&mut self) -> Result<Status, ClientError> {
-        self.request("status", json!({}))
+        self.look("status")
     }
 
     /// Who waits for what, a line each.
@@ -221,7 +282,7 @@ impl Client {
         struct Explanation {
             lines: Vec<String>,
         }
-        Ok(self.request::<Explanation>("explain", json!({}))?.lines)
+        Ok(self.look::<Explanation>("explain")?.lines)
     }
 
     /// The last lines of the log, of one stage or worker or of all. If they are followed, more of them come by
@@ -323,7 +384,7 @@ impl Client {
             not_shown: u64,
         }
         self.wait_without_limit()?;
-        let line = self.read_line()?;
+        let line = self.read_line().map_err(|error| self.explained(error))?;
         match line["method"].as_str() {
             Some("log") => Ok(Followed::Log(understand(line["params"].clone())?)),
             Some("records") => {
@@ -341,6 +402,10 @@ impl Client {
     ///
     /// See [`ClientError`].
     pub fn request<T: DeserializeOwned>(&mut self, method: &str, params: Value) -> Result<T, ClientError> {
+        self.ask(method, params).map_err(|error| self.explained(error))
+    }
+
+    fn ask<T: DeserializeOwned>(&mut self, method: &str, params: Value) -> Result<T, ClientError> {
         let id = self.next_id;
         self.next_id += 1;
         let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
@@ -358,10 +423,28 @@ impl Client {
     fn read_line(&mut self) -> Result<Value, ClientError> {
         let mut line = Vec::new();
         (&mut self.stream).take(LONGEST_ANSWER_BYTES).read_until(b'\n', &mut line)?;
-        if line.is_empty() {
-            return Err(ClientError::Ended);
+        // Half a line is what a run that was killed has left.
+        if !line.ends_with(b"\n") {
+            return Err(ClientError::Closed);
         }
         serde_json::from_slice(&line).map_err(|error| ClientError::Answer(error.to_string()))
+    }
+
+    /// A connection that was closed says nothing of the run: its socket does.
+    fn explained(&self, error: ClientError) -> ClientError {
+        if !matches!(error, ClientError::Closed) {
+            return error;
+        }
+        let look = || Self::connect(&self.socket)?.ask::<Value>("describe", json!({}));
+        for _ in 0..TRIES {
+            match look() {
+                Err(ClientError::Closed) => {}
+                Err(gone @ (ClientError::Ended | ClientError::Killed)) => return gone,
+                Err(ClientError::Refused(refusal)) if refusal.has_ended() => return ClientError::Ended,
+                Ok(_) | Err(_) => return error,
+            }
+        }
+        error
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::protocol::{self, Refusal, Request};
-use super::server::{Doing, ReloadRequest, Shared};
+use super::server::{Doing, NotReloaded, ReloadRequest, Shared};
 use super::{sampled, usage};
 use crate::change::SteerError;
 use crate::model::nearest;
@@ -84,6 +84,7 @@ impl From<SteerError> for Refusal {
         let reason = match &error {
             SteerError::Unknown { .. } => "unknown_stage",
             SteerError::NoWorkers => "no_workers",
+            SteerError::TooManyWorkers(_) => "too_many_workers",
             SteerError::NamesRank { .. } => "names_rank",
             SteerError::StageEnded(_) => "stage_ended",
             SteerError::RunEnded => "run_ended",
@@ -184,7 +185,11 @@ impl Shared {
                 value["summary"] = reloaded.change.to_string().into();
                 Ok(json!({"took_seconds": reloaded.took.as_secs_f64(), "change": value}))
             }
-            Err(why) => Err(Refusal::cannot("not_reloaded", why)),
+            Err(NotReloaded { why, diagnostics }) => {
+                let mut refusal = Refusal::cannot("not_reloaded", why);
+                refusal.data.diagnostics = diagnostics.map(Box::new);
+                Err(refusal)
+            }
         }
     }
 
@@ -198,7 +203,7 @@ impl Shared {
             "version": env!("CARGO_PKG_VERSION"),
             "id": about.run_id,
             "pipeline": about.pipeline,
-            "file": about.file,
+            "file": about.file_as_text(),
             "pid": std::process::id(),
             "started_at": started_at.as_secs(),
             "up_seconds": (about.began_at.elapsed().as_secs_f64() * 1e3).round() / 1e3,

@@ -18,6 +18,7 @@
 mod client;
 mod connection;
 mod keeper;
+mod left;
 mod methods;
 mod protocol;
 mod sampled;
@@ -25,6 +26,7 @@ mod server;
 mod usage;
 
 pub use client::{Client, ClientError, FindError, Followed, Reload, Runs, Stopped, find, runs};
+use left::LeftAbout;
 pub use protocol::{LONGEST_REQUEST_BYTES, METHODS, Refusal, RefusalData};
 pub use server::ReloadRequest;
 pub(crate) use server::{About, Server};

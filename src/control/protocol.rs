@@ -36,6 +36,9 @@ pub struct RefusalData {
     /// What to do now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// What is wrong with a document, as `mpflow check --format json` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostics: Option<Box<Value>>,
 }
 
 /// The request was understood and cannot be done.
@@ -43,7 +46,8 @@ const CANNOT: i64 = 1;
 
 impl Refusal {
     fn with(code: i64, reason: &str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), data: RefusalData { reason: reason.to_owned(), help: None } }
+        let data = RefusalData { reason: reason.to_owned(), ..RefusalData::default() };
+        Self { code, message: message.into(), data }
     }
 
     /// It was understood, and cannot be done.
@@ -71,6 +75,11 @@ impl Refusal {
 
     pub(super) fn ended() -> Self {
         Self::cannot("run_ended", "the run has ended")
+    }
+
+    /// Whether it was refused since the run has ended, or is about to.
+    pub fn has_ended(&self) -> bool {
+        self.data.reason == "run_ended"
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {

@@ -1,5 +1,6 @@
 //! The listening side: who is let in, and how all of it ends.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -17,10 +18,10 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 use serde_json::Value;
 
-use super::SOCKET;
 use super::connection::{Came, Connection};
 use super::keeper::Keeper;
 use super::protocol::{self, LONGEST_REQUEST_BYTES, Refusal, Request};
+use super::{LeftAbout, SOCKET};
 use crate::change::Reloaded;
 use crate::runtime::run::Handle;
 use crate::sys::run_folder::RunFolder;
@@ -55,14 +56,40 @@ pub(crate) struct About {
     pub(crate) reloads: Option<Sender<ReloadRequest>>,
 }
 
+impl About {
+    /// The document as JSON can have it, which holds no bytes that are no text.
+    pub(super) fn file_as_text(&self) -> Option<Cow<'_, str>> {
+        self.file.as_ref().map(|file| file.to_string_lossy())
+    }
+}
+
 /// Somebody wants the document to be read again and the run to become what it says.
 #[derive(Debug)]
-pub struct ReloadRequest(pub(super) Sender<Result<Reloaded, String>>);
+pub struct ReloadRequest(pub(super) Sender<Result<Reloaded, NotReloaded>>);
+
+/// Nothing has changed.
+#[derive(Debug)]
+pub(super) struct NotReloaded {
+    /// In words.
+    pub(super) why: String,
+    /// What is wrong with the document, for programs.
+    pub(super) diagnostics: Option<Value>,
+}
 
 impl ReloadRequest {
     /// Says what has come of it: what has changed, when it has taken effect, or why nothing has, in words. Dropped without
     /// an answer, it says that the run has ended.
     pub fn answer(self, outcome: Result<Reloaded, String>) {
+        self.send(outcome.map_err(|why| NotReloaded { why, diagnostics: None }));
+    }
+
+    /// Says that the document is wrong: in words, and as a list for programs, that of
+    /// [`Diagnostics::to_json`](crate::language::Diagnostics::to_json).
+    pub fn refuse_document(self, why: String, diagnostics: Value) {
+        self.send(Err(NotReloaded { why, diagnostics: Some(diagnostics) }));
+    }
+
+    fn send(self, outcome: Result<Reloaded, NotReloaded>) {
         // Whoever asked may have gone.
         let _ = self.0.send(outcome);
     }
@@ -116,6 +143,7 @@ pub(crate) struct Server {
 impl Server {
     /// Opens the socket in the run's folder.
     pub(crate) fn open(folder: Arc<RunFolder>, about: About, handle: Handle) -> io::Result<Self> {
+        LeftAbout::write(&about, folder.path());
         let listener = UnixListener::bind(folder.path().join(SOCKET))?;
         listener.set_nonblocking(true)?;
         let events = handle.listen(Keeper::wants).map_err(io::Error::other)?;
@@ -148,6 +176,7 @@ impl Drop for Server {
         let shared = &self.shared;
         // First the name: nobody new is to come. The run may go on when only its owner has lost interest.
         let _ = std::fs::remove_file(self.folder.path().join(SOCKET));
+        LeftAbout::remove(self.folder.path());
         shared.is_closing.store(true, Ordering::Release);
         let _ = shared.wake.write(1);
         join(self.acceptor.take());

@@ -28,7 +28,7 @@ pub use policy::{
 };
 pub use problem::{Label, Place, Problem, Severity};
 pub use stage::{Batch, Mode, Redirect, StartMethod};
-pub(crate) use stage::{Body, Command, Pool, Stage, TASK_PREFIX};
+pub(crate) use stage::{Body, Command, MOST_WORKERS, Pool, Stage, TASK_PREFIX};
 pub use stop::Stop;
 pub(crate) use suggest::nearest;
 

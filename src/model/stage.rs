@@ -130,6 +130,9 @@ pub enum Mode {
     Each,
 }
 
+/// More workers than a machine has process ids for are a slip.
+pub(crate) const MOST_WORKERS: usize = 32_768;
+
 /// How many workers a stage has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pool {

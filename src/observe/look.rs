@@ -1,5 +1,6 @@
 //! What the place that text goes to can show.
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 /// What the place that text goes to can show.
@@ -79,6 +80,28 @@ impl Look {
         cut
     }
 
+    /// Cuts a line that may be painted: its colours take no room, and what comes after the line has its own.
+    pub fn cut_line(self, line: &str, width: usize) -> String {
+        let (mut seen, mut is_colour) = (0, false);
+        let mut cut = String::with_capacity(line.len());
+        let ellipsis = if self.unicode { '…' } else { '~' };
+        for char in line.chars() {
+            is_colour |= char == '\x1b';
+            if is_colour {
+                cut.push(char);
+                is_colour = char != 'm';
+                continue;
+            }
+            seen += 1;
+            match seen.cmp(&width) {
+                Ordering::Less => cut.push(char),
+                Ordering::Equal => cut.push(ellipsis),
+                Ordering::Greater => {}
+            }
+        }
+        if seen <= width { line.to_owned() } else { cut }
+    }
+
     /// Cuts a name to at most `width` characters, an ellipsis in its middle where it was cut: names that begin alike end
     /// differently, as those of numbered stages do.
     pub fn cut_name(self, name: &str, width: usize) -> String {
@@ -112,6 +135,15 @@ mod tests {
         assert_eq!(Look::PLAIN.cut("abcdef", 4), "abc…");
         assert_eq!(Look { unicode: false, ..Look::PLAIN }.cut("abcdef", 4), "abc~");
         assert_eq!(Look::PLAIN.cut("abcd", 4), "abcd");
+    }
+
+    #[test]
+    fn a_line_is_cut_by_what_is_seen_of_it_and_keeps_its_colours() {
+        let look = Look { colours: true, ..Look::PLAIN };
+        let line = format!("{} and more", look.paint(Colour::Red, "abc"));
+        assert_eq!(look.cut_line(&line, 12), line);
+        assert_eq!(look.cut_line(&line, 6), format!("{} a…", look.paint(Colour::Red, "abc")));
+        assert_eq!(look.cut_line(&line, 2), look.paint(Colour::Red, "a…"));
     }
 
     #[test]

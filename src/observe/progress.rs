@@ -210,6 +210,7 @@ mod tests {
             state: "running".to_owned(),
             in_effect: true,
             reason: None,
+            is_source: false,
             workers,
             pool: 4,
             records_in,
@@ -221,7 +222,9 @@ mod tests {
         let edge = |name: &str, records, is_full| EdgeSnapshot {
             edge: name.to_owned(),
             records,
+            capacity: None,
             bytes: 10 * records,
+            capacity_bytes: 8 << 20,
             is_full,
             records_in: records,
             dropped: 0,

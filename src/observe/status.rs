@@ -193,7 +193,7 @@ impl Shown {
             Column::number("pid").at_least(7),
             Column::number("given").at_least(5),
             Column::number("held").expendable(2),
-            Column::number("restarts").expendable(3),
+            Column::number("generation").expendable(3),
             Column::number("memory").at_least(8),
             Column::number("cpu").at_least(5),
             Column::text("doing").expendable(1),
@@ -214,7 +214,7 @@ impl Shown {
                 Cell::new(pid),
                 number(slot.given),
                 number(slot.held),
-                number(slot.generation.saturating_sub(1)),
+                number(slot.generation),
                 memory_cell(slot.usage.map(|usage| usage.memory_bytes)),
                 cpu_cell(cpus),
                 Cell::new(one_line(slot.reason.as_deref().unwrap_or(""))).colour(Colour::Dim),
@@ -234,9 +234,10 @@ fn edge_table(edges: &[EdgeSnapshot], look: Look) -> Vec<String> {
         Column::text("edge").at_least(8),
         Column::number("in").at_least(5),
         Column::number("waiting").at_least(7),
-        Column::number("bytes").at_least(8),
-        Column::number("dropped").expendable(1),
-        Column::text("").at_least(4),
+        Column::number("bytes").at_least(8).expendable(1),
+        Column::number("dropped").expendable(2),
+        // The last, so that nothing moves when it comes and goes.
+        Column::text(""),
     ]);
     for edge in edges {
         let number = |number: u64| Cell::new(short_count(number as f64));

@@ -93,7 +93,8 @@ impl Table {
         widest.max(column.title.chars().count()).max(column.least)
     }
 
-    /// The positions of the columns that fit in `width`; if even those that stay do not, the first is made narrower.
+    /// The positions of the columns that fit in `width`. If even those that stay do not, the first is made narrower; if
+    /// that is not enough, the last ones leave: half a number is another number.
     fn fitting(&self, widths: &mut [usize], width: usize) -> Vec<usize> {
         let mut shown: Vec<usize> = (0..self.columns.len()).collect();
         loop {
@@ -106,10 +107,14 @@ impl Table {
             match next {
                 Some(at) if self.columns[at].expendable > 0 => shown.retain(|&other| other != at),
                 _ => {
-                    if let Some(first) = widths.first_mut() {
-                        *first = first.saturating_sub(needed - width).max(NARROWEST.min(*first));
+                    let Some(first) = widths.first_mut() else { return shown };
+                    let over = needed - width;
+                    let spare = first.saturating_sub(NARROWEST);
+                    if over <= spare || shown.len() == 1 {
+                        *first -= over.min(spare);
+                        return shown;
                     }
-                    return shown;
+                    shown.pop();
                 }
             }
         }
@@ -179,6 +184,34 @@ mod tests {
         stage             in
         a              1,000
         a-rath…g-name      7
+        ");
+    }
+
+    #[test]
+    fn a_column_that_does_not_fit_is_left_out_whole_from_the_right() {
+        let mut table = Table::new([
+            Column::text("stage").at_least(8),
+            Column::number("in"),
+            Column::number("memory"),
+            Column::text(""),
+        ]);
+        table.row(["numbers-of-all", "473", "3.17 MiB", "full"].map(Cell::new));
+        let narrow = |width| table.lines(Look { width, ..Look::PLAIN }).join("\n");
+        insta::assert_snapshot!(narrow(30), @r"
+        stage       in    memory
+        numb…-all  473  3.17 MiB  full
+        ");
+        insta::assert_snapshot!(narrow(26), @r"
+        stage         in    memory
+        numbe…f-all  473  3.17 MiB
+        ");
+        insta::assert_snapshot!(narrow(20), @r"
+        stage            in
+        numbers-of-all  473
+        ");
+        insta::assert_snapshot!(narrow(10), @r"
+        stage
+        numbe…-all
         ");
     }
 

@@ -28,14 +28,17 @@ pub struct StageSnapshot {
     pub stage: String,
     /// `stream`, `map` or `each`.
     pub mode: String,
-    /// `waiting`, `running`, `restarting`, `stopping`, `finished`, `stopped`, `failed` or `fallen`; of a form that a reload
-    /// brings or takes away `preparing` or `leaving`.
+    /// `waiting`, `running`, `restarting`, `stopping`, `finished`, `stopped` or `failed`. Around a reload also `preparing`
+    /// (it is not in effect yet), `leaving` (its workers finish what they hold; another form of it comes), `replaced` or
+    /// `fallen` (it failed right after a reload and waits for the next).
     pub state: String,
     /// Whether it is the form of its stage that the pipeline has now. What others have counted is in this one's counts
     /// as well.
     pub in_effect: bool,
     /// Why it is in that state, or what it waits for, where that is worth a word.
     pub reason: Option<String>,
+    /// Whether records begin in it: nothing feeds it, so that a process that is started in it begins from the beginning.
+    pub is_source: bool,
     /// Living workers.
     pub workers: usize,
     /// As wide as its pool may be.
@@ -46,7 +49,7 @@ pub struct StageSnapshot {
     pub records_out: u64,
     /// Records whose attempts were used up.
     pub failed: u64,
-    /// Processes started in the place of one that had ended.
+    /// Processes started in the place of one that had ended, by the restart policy.
     pub restarts: u64,
     /// The places of its pool, by rank.
     pub slots: Vec<SlotSnapshot>,
@@ -95,8 +98,12 @@ pub struct EdgeSnapshot {
     pub edge: String,
     /// Records that wait.
     pub records: u64,
+    /// At most so many wait; `None`: as many as there is room for by their bytes.
+    pub capacity: Option<u64>,
     /// Bytes that wait.
     pub bytes: u64,
+    /// At most so many wait.
+    pub capacity_bytes: u64,
     /// Whether its producers wait for room.
     pub is_full: bool,
     /// Records that its producers have put in so far.

@@ -1,5 +1,6 @@
 //! What a run says of itself to other processes.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +34,33 @@ pub struct RunInfo {
     pub stage_count: usize,
     /// Living workers.
     pub worker_count: usize,
+}
+
+/// A run that goes on and does not answer: it may be suspended. What is known of it without its help.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilentRun {
+    /// Its id.
+    pub id: String,
+    /// The engine's process.
+    pub pid: Option<i32>,
+    /// The pipeline's name.
+    pub pipeline: Option<String>,
+    /// The document, where there is one.
+    pub file: Option<PathBuf>,
+}
+
+/// `` `squares` (01980000-0000-7000-8000-000000000001, pid 4711) ``.
+impl fmt::Display for SilentRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.pipeline {
+            Some(pipeline) => write!(f, "`{pipeline}` ({}", self.id)?,
+            None => write!(f, "({}", self.id)?,
+        }
+        match self.pid {
+            Some(pid) => write!(f, ", pid {pid})"),
+            None => f.write_str(")"),
+        }
+    }
 }
 
 /// All that can be seen of a run at one moment.

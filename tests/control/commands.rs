@@ -46,6 +46,12 @@ fn several_runs_of_one_name_are_listed_for_a_choice() {
     assert_eq!(output.status.code(), Some(2));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains(&format!("2 runs go on that are called `{name}`")), "{message}");
+    // As `mpflow ps` lists them: which is which is said by where it is.
+    for run in &runs {
+        let file = run.path("pipeline.yaml").canonicalize().unwrap().to_string_lossy().into_owned();
+        let own = message.lines().find(|line| line.ends_with(&file));
+        assert!(own.is_some_and(|line| line.contains(&format!(" {} ", run.pid()))), "{message}");
+    }
     let option = mpflow(&runs[0], &["logs", "--run", &name]);
     assert!(String::from_utf8(option.stderr).unwrap().contains("name one with `--run` by its id"));
     // Each by as much of its id as is its own alone.
@@ -59,6 +65,34 @@ fn several_runs_of_one_name_are_listed_for_a_choice() {
 }
 
 #[test]
+fn a_suspended_run_is_there_and_does_not_answer() {
+    let name = format!("asleep-{:x}", fastrand::u64(..));
+    let run = scenario(&format!("name: {name}\n{ECHO}")).start();
+    let own = id(&run);
+    socket(&run);
+    run.signal(support::Signal::SIGSTOP);
+    let silent = run.wait_until("the run to be silent", || {
+        let silent = json(&run, &["ps"])["silent"].clone();
+        silent.as_array()?.iter().find(|run| run["id"] == own.as_str()).cloned()
+    });
+    let file = run.path("pipeline.yaml").canonicalize().unwrap();
+    let expected = serde_json::json!({"id": own, "pid": run.pid(), "pipeline": name, "file": file});
+    assert_eq!(silent, expected);
+    let what = format!("`{name}` ({own}, pid {}) does not answer", run.pid());
+    assert!(says(&run, &["ps"]).contains(&format!("{what}: it may be suspended\n")));
+    for args in [vec!["status", &name], vec!["stop", &own[..18]], vec!["logs", "--run", &name]] {
+        let output = mpflow(&run, &args);
+        assert_eq!(output.status.code(), Some(1));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(&what) && message.contains("SIGCONT"), "{args:?}: {message}");
+    }
+    let other = mpflow(&run, &["status", "no-such-run"]);
+    assert!(String::from_utf8(other.stderr).unwrap().contains(&what));
+    run.signal(support::Signal::SIGCONT);
+    finishes_its_work(run);
+}
+
+#[test]
 fn the_status_tells_of_each_stage_worker_and_queue() {
     let mut run = scenario(
         "
@@ -67,7 +101,7 @@ stages:
   wait: {command: cat, depends_on: {half: finished}}
 edges:
   - queue: stdin -> half
-  - queue: half -> wait
+  - {queue: half -> wait, capacity: 100, capacity_bytes: 64KiB}
   - queue: wait -> stdout
 ",
     )
@@ -96,12 +130,35 @@ edges:
         (&edge["edge"], &edge["in"], &edge["records"]),
         (&"half -> wait".into(), &10.into(), &10.into())
     );
+    assert_eq!((&edge["capacity"], &edge["capacity_bytes"]), (&100.into(), &65_536.into()));
+    assert_eq!(status["edges"][0]["capacity"], Value::Null);
     let text = says(&run, &["status", &own]);
     for expected in ["half/0", "half/1", "wait waiting: `half` has not finished", "half -> wait"] {
         assert!(text.contains(expected), "`{expected}` is missing:\n{text}");
     }
     drop(run.stdin.take());
     run.finish().succeeded();
+}
+
+#[test]
+fn a_worker_that_holds_one_record_holds_no_records() {
+    let mut run = scenario(
+        "
+stages:
+  hold: {command: 'read x; sleep 1000', mode: map}
+edges:
+  - queue: stdin -> hold
+",
+    )
+    .start();
+    run.stdin.as_mut().unwrap().write_all(b"1\n").unwrap();
+    let own = id(&run);
+    run.wait_until("the record to be held", || {
+        let reason = json(&run, &["status", &own])["stages"][0]["slots"][0]["reason"].clone();
+        (reason == "holds 1 record that it has not answered").then_some(())
+    });
+    says(&run, &["stop", "--kill", &own]);
+    run.finish().ended(143);
 }
 
 #[test]
@@ -262,9 +319,16 @@ edges:
     };
     let before = pids(&run);
     assert_eq!(before.len(), 4);
+    // Nothing has failed: these are processes, and not restarts.
+    assert!(slots(&run).iter().all(|slot| slot["generation"] == 1));
     assert_eq!(json(&run, &["restart", "work", "--run", &own])["replaced"], 4);
     run.wait_until("four new workers", || (pids(&run).len() == 4).then_some(()));
     assert!(pids(&run).is_disjoint(&before));
+    let status = json(&run, &["status", &own]);
+    assert_eq!((&status["stages"][0]["restarts"], &slots(&run)[0]["generation"]), (&0.into(), &2.into()));
+    let text = says(&run, &["status", &own]);
+    let workers = text.lines().find(|line| line.starts_with("worker ")).unwrap();
+    assert!(workers.contains("generation") && !workers.contains("restarts"), "{text}");
     for wrong in [["scale", "wrok=4"], ["restart", "wrok"]] {
         let refused = mpflow(&run, &[&wrong[..], &["--run", &own]].concat());
         assert_eq!(refused.status.code(), Some(2));
@@ -276,6 +340,37 @@ edges:
     run.stdin.as_mut().unwrap().write_all(support::numbers(1000).as_bytes()).unwrap();
     drop(run.stdin.take());
     run.finish().succeeded().wrote_lines(1..=1000);
+}
+
+#[test]
+fn whoever_starts_a_source_anew_is_told_that_its_records_may_come_twice() {
+    let run = scenario(
+        "
+stages:
+  make: {command: 'while echo x; do sleep 0.01; done', pool: 2}
+  take: {command: 'cat > /dev/null'}
+edges:
+  - queue: make -> take
+",
+    )
+    .start();
+    let own = id(&run);
+    run.wait_for_event("worker_started");
+    let told = |args: &[&str]| {
+        let output = mpflow(&run, &[args, &["--run", &own]].concat());
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let it = "mpflow: `make` is a source: it began anew, and its records may come twice\n";
+    assert_eq!(told(&["restart", "make/1"]), it);
+    let new = "mpflow: `make` is a source: its new workers began anew, and its records may come twice\n";
+    assert_eq!(told(&["scale", "make=3"]), new);
+    assert_eq!(told(&["scale", "make=1"]), "");
+    assert_eq!(told(&["restart", "make"]), it);
+    assert_eq!(told(&["restart", "take"]), "");
+    assert_eq!(json(&run, &["restart", "make", "--run", &own])["began_anew"], true);
+    says(&run, &["stop", "--kill", &own]);
+    run.finish().ended(143);
 }
 
 #[test]
@@ -298,4 +393,63 @@ fn top_looks_again_and_again_until_the_run_has_ended() {
     run.finish().succeeded();
     while look().is_some() {}
     assert!(top.0.wait().unwrap().success());
+}
+
+#[test]
+fn top_goes_on_when_others_have_taken_its_place() {
+    let mut run = scenario(ECHO).start();
+    let own = id(&run);
+    let mut top =
+        Guard(command(&run, &["top", &own, "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap());
+    let mut looks = BufReader::new(top.0.stdout.take().unwrap()).lines();
+    let mut look = || -> Option<Value> { Some(serde_json::from_str(&looks.next()?.unwrap()).unwrap()) };
+    assert_eq!(look().unwrap()["run"]["id"], own.as_str());
+    // It is the one that has been idle longest.
+    let others: Vec<Peer> = (0..40).map(|_| Peer::connect(&run)).collect();
+    run.stdin.as_mut().unwrap().write_all(b"1\n2\n3\n").unwrap();
+    while look().expect("the run goes on")["stages"][0]["records_in"] != 3 {}
+    drop(others);
+    drop(run.stdin.take());
+    run.finish().succeeded();
+    while look().is_some() {}
+    assert!(top.0.wait().unwrap().success());
+}
+
+#[test]
+fn all_who_watch_a_run_say_the_same_when_it_is_killed() {
+    let run = scenario(
+        "
+stages:
+  make: {command: 'echo up >&2; while echo x; do sleep 0.01; done'}
+  take: {command: 'cat > /dev/null'}
+edges:
+  - queue: make -> take
+",
+    )
+    .start();
+    let own = id(&run);
+    let watching = [
+        vec!["top", &own, "--every", "50ms", "--format", "json"],
+        vec!["logs", "--follow", "--run", &own],
+        vec!["tap", "make -> take", "--run", &own],
+    ];
+    run.wait_for_event("log");
+    let mut watchers: Vec<(Guard, _)> = Vec::new();
+    for args in &watching {
+        let mut command = command(&run, args);
+        let mut child = Guard(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut shown = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        assert!(shown.next().is_some(), "{args:?}");
+        // What comes further is read, so that nobody waits.
+        watchers.push((child, std::thread::spawn(move || shown.count())));
+    }
+    run.signal(support::Signal::SIGKILL);
+    for ((mut child, reader), args) in watchers.into_iter().zip(&watching) {
+        let mut said = String::new();
+        child.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "error: the connection is lost: the run was killed\n", "{args:?}");
+        assert_eq!(child.0.wait().unwrap().code(), Some(1), "{args:?}");
+        reader.join().unwrap();
+    }
+    assert!(run.finish().status.code().is_none());
 }

@@ -25,6 +25,26 @@ fn every_method_is_documented_and_every_documented_method_is_there() {
 }
 
 #[test]
+fn every_key_of_a_status_is_documented() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/control.md")).unwrap();
+    let run = scenario(ECHO).start();
+    run.wait_for_event("worker_started");
+    let status = json(&run, &["status", &id(&run)]);
+    let objects = [
+        &status,
+        &status["run"],
+        &status["stages"][0],
+        &status["stages"][0]["slots"][0],
+        &status["stages"][0]["slots"][0]["usage"],
+        &status["edges"][0],
+    ];
+    for key in objects.iter().flat_map(|object| object.as_object().unwrap().keys()) {
+        assert!(text.contains(&format!("`{key}`")), "`{key}`");
+    }
+    finishes_its_work(run);
+}
+
+#[test]
 fn several_requests_of_one_connection_are_answered_in_their_order() {
     let run = scenario(ECHO).start();
     let mut peer = Peer::connect(&run);
@@ -57,6 +77,19 @@ fn what_is_no_request_is_refused_and_the_connection_goes_on() {
         assert_eq!(answer["error"]["code"], code, "{line}: {answer}");
     }
     assert_eq!(peer.ask("describe", "{}")["result"]["state"], "running");
+    finishes_its_work(run);
+}
+
+#[test]
+fn a_pool_that_no_document_may_have_is_refused_and_the_run_goes_on() {
+    let run = scenario(ECHO).start();
+    let mut peer = Peer::connect(&run);
+    for (workers, reason) in
+        [(0, "no_workers"), (32_769, "too_many_workers"), (100_000_000, "too_many_workers")]
+    {
+        let answer = peer.ask("scale", &format!("{{\"stage\": \"echo\", \"workers\": {workers}}}"));
+        assert_eq!(answer["error"]["data"]["reason"], reason, "{workers}: {answer}");
+    }
     finishes_its_work(run);
 }
 

@@ -157,6 +157,8 @@ fn what_cannot_be_scaled_or_restarted_is_said_and_changes_nothing() {
     let error = live.run.scale("wrok", 2).unwrap_err();
     assert_eq!(error.to_string(), "there is no stage `wrok` in this run: did you mean `work`?");
     assert_eq!(live.run.scale("work", 0), Err(SteerError::NoWorkers));
+    let error = live.run.scale("work", 100_000_000).unwrap_err();
+    assert_eq!(error.to_string(), "a pool cannot have 100000000 workers: an integer from 1 to 32768");
     let error = live.run.scale("work", 3).unwrap_err();
     assert!(error.to_string().contains("its `command` names the worker's rank"), "{error}");
     assert_eq!(live.run.scale("work", 1), Ok(()), "fewer are as many as it knows ranks");

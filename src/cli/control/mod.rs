@@ -11,7 +11,7 @@ pub(super) mod tap;
 pub(super) mod top;
 
 use mpflow::control::{self, Client};
-use mpflow::report::RunInfo;
+use mpflow::report::{RunInfo, StageSnapshot};
 
 use super::error::CliError;
 
@@ -41,4 +41,13 @@ impl RunArgument {
     fn find(&self) -> Result<(Client, RunInfo), CliError> {
         control::find(self.run.as_deref()).map_err(|error| CliError::Find { error, by: None })
     }
+}
+
+/// The stage, or that of the worker, of this name, where it is a source: what is started in it begins from the beginning.
+/// To be asked before anything is, since a run may end right after.
+fn source(client: &mut Client, what: &str) -> Option<StageSnapshot> {
+    // A run that cannot say it will not do either what is asked next, and then it is said why.
+    let status = client.status().ok()?;
+    let name = what.split('/').next().unwrap_or(what);
+    status.snapshot.stages.into_iter().find(|stage| stage.stage == name && stage.is_source)
 }

@@ -33,8 +33,8 @@ pub(in crate::cli) fn execute(args: &Args) -> Result<End, CliError> {
             if !runs.answering.is_empty() {
                 print_lines(&observe::runs(&runs.answering, terminal::stdout()))?;
             }
-            for id in &runs.silent {
-                output::print(&format!("{id} does not answer: it may be suspended\n"))?;
+            for run in &runs.silent {
+                output::print(&format!("{run} does not answer: it may be suspended\n"))?;
             }
         }
     }

@@ -122,21 +122,24 @@ fn look(client: &mut Client, table: &mut StatusTable) -> Result<bool, CliError> 
             Ok(true)
         }
         Err(ClientError::Ended) => Ok(false),
-        Err(ClientError::Refused(refusal)) if refusal.data.reason == "run_ended" => Ok(false),
+        Err(ClientError::Refused(refusal)) if refusal.has_ended() => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// As much as there is room for, from the top left, each line over the one that was there.
+/// As much as there is room for, from the top left.
 fn draw(table: &StatusTable) -> Result<(), CliError> {
     let look = terminal::stdout();
-    let mut text = "\x1b[H".to_owned();
-    for line in fitting(table.lines(look), terminal::stdout_rows().saturating_sub(1), look) {
-        text.push_str(&line);
-        text.push_str("\x1b[K\r\n");
-    }
-    text.push_str("\x1b[J");
-    output::print(&text)
+    let lines = fitting(table.lines(look), terminal::stdout_rows().saturating_sub(1), look);
+    output::print(&over(&lines, look))
+}
+
+/// Each line over the one that was there.
+fn over(lines: &[String], look: Look) -> String {
+    // What was there goes first: at the end of a full line the cursor stands on its last character, not after it. And
+    // the terminal does not wrap now: what has no room has to be seen to be missing.
+    let lines = lines.iter().map(|line| format!("\x1b[K{}\r\n", look.cut_line(line, look.width)));
+    format!("\x1b[H{}\x1b[J", lines.collect::<String>())
 }
 
 /// The first of these lines, as many as fit; where others are missing, the last says how many.
@@ -211,5 +214,12 @@ mod tests {
             ["0", "1", "and 3 lines more: a higher terminal shows them"]
         );
         assert!(fitting(lines(5), 0, Look::PLAIN).is_empty());
+    }
+
+    #[test]
+    fn a_line_as_wide_as_the_terminal_keeps_its_last_character() {
+        let look = Look { width: 4, ..Look::PLAIN };
+        let lines = ["1473".to_owned(), "14730".to_owned()];
+        assert_eq!(over(&lines, look), "\x1b[H\x1b[K1473\r\n\x1b[K147…\r\n\x1b[J");
     }
 }

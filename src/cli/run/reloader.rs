@@ -175,24 +175,32 @@ impl<'a> Reloader<'a> {
             Ok(Err(diagnostics)) => {
                 console.pause();
                 show::diagnostics(&diagnostics);
-                let what = format!("\n\n{}", show::text(&diagnostics, Look::PLAIN).trim_end());
-                return self.refuse(console, "the pipeline is wrong", &what);
+                return self.refuse(console, "the pipeline is wrong", Some(&diagnostics));
             }
-            Err(error) => return self.refuse(console, &error.to_string(), ""),
+            Err(error) => return self.refuse(console, &error.to_string(), None),
         };
         match run.begin_reload(&pipeline, self.touched.clone()) {
             Ok(answers) => {
                 self.answers = answers;
                 self.pipeline = Some(pipeline);
             }
-            Err(error) => self.refuse(console, &error.to_string(), ""),
+            Err(error) => self.refuse(console, &error.to_string(), None),
         }
     }
 
-    /// `what` is wrong has been shown here, and whoever asked from elsewhere is to know it too.
-    fn refuse(&mut self, console: &Console, why: &str, what: &str) {
+    /// What is wrong with the document has been shown here, and whoever asked from elsewhere is to know it too.
+    fn refuse(&mut self, console: &Console, why: &str, wrong: Option<&Diagnostics>) {
         console.say(format!("not reloaded, and the run goes on as it was: {why}"));
-        self.answer_no(&format!("{why}{what}"));
+        match wrong {
+            Some(wrong) => {
+                let shown = show::text(wrong, Look::PLAIN);
+                for request in self.requests.drain(..) {
+                    let why = format!("the run goes on as it was: {why}\n\n{}", shown.trim_end());
+                    request.refuse_document(why, wrong.to_json());
+                }
+            }
+            None => self.answer_no(why),
+        }
     }
 
     /// The newest reload has been answered.
@@ -211,7 +219,7 @@ impl<'a> Reloader<'a> {
             Some(Err(SteerError::RunEnded)) | None => self.requests.clear(),
             // What it is about has been told as it happened.
             Some(Err(error @ SteerError::NotUp(_))) => self.answer_no(&error.to_string()),
-            Some(Err(error)) => self.refuse(console, &error.to_string(), ""),
+            Some(Err(error)) => self.refuse(console, &error.to_string(), None),
         }
     }
 

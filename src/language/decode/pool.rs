@@ -6,14 +6,11 @@ use super::keys;
 use super::reader::Reader;
 use crate::language::diagnostic::{Finding, code};
 use crate::language::tree::{Kind, Node};
-use crate::model::{Batch, Pool};
-
-/// More workers than a machine has process ids for are a slip.
-const MAX_POOL: usize = 32_768;
+use crate::model::{Batch, MOST_WORKERS, Pool};
 
 /// Checks a width that the command line gives.
 pub(super) fn is_width(width: usize) -> bool {
-    (1..=MAX_POOL).contains(&width)
+    (1..=MOST_WORKERS).contains(&width)
 }
 
 impl Reader<'_> {
@@ -50,10 +47,10 @@ impl Reader<'_> {
     fn width(self, what: &str, node: &Node, cpus: usize) -> Option<usize> {
         let node = self.resolve(node)?;
         match &node.kind {
-            Kind::Text(text) | Kind::Evaluated(text) if text == "auto" => Some(cpus.clamp(1, MAX_POOL)),
-            Kind::Integer(..) => {
-                self.integer(what, &node, 1..=MAX_POOL as i128).and_then(|value| usize::try_from(value).ok())
-            }
+            Kind::Text(text) | Kind::Evaluated(text) if text == "auto" => Some(cpus.clamp(1, MOST_WORKERS)),
+            Kind::Integer(..) => self
+                .integer(what, &node, 1..=MOST_WORKERS as i128)
+                .and_then(|value| usize::try_from(value).ok()),
             _ => self.wrong_type(what, "an integer of at least 1, `auto` or `{min, max}`", &node),
         }
     }

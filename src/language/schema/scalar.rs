@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use crate::language::decode::words;
-use crate::model::Signal;
+use crate::model::{MOST_WORKERS, Signal};
 
 /// A text with an expression in it.
 pub(super) struct Expression;
@@ -95,7 +95,7 @@ scalars! {
     /// The language version.
     Version: json!({"const": 1});
     /// A width.
-    Width: json!({"type": "integer", "minimum": 1, "maximum": 32768}), json!({"const": "auto"});
+    Width: json!({"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}), json!({"const": "auto"});
     /// A scheduling priority.
     Nice: json!({"type": "integer", "minimum": -20, "maximum": 19});
     /// A processor.

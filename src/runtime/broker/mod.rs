@@ -551,13 +551,18 @@ impl Broker {
 
     /// The queues at this moment.
     pub(crate) fn snapshot(&self) -> Vec<EdgeSnapshot> {
-        let look = |(position, queue): (usize, &Queue)| EdgeSnapshot {
-            edge: self.names[position].clone(),
-            records: queue.records(),
-            bytes: queue.bytes(),
-            is_full: queue.is_full() || self.is_waited_for(position),
-            records_in: queue.books.records_in,
-            dropped: queue.books.dropped,
+        let look = |(position, queue): (usize, &Queue)| {
+            let (capacity, capacity_bytes) = queue.bounds();
+            EdgeSnapshot {
+                edge: self.names[position].clone(),
+                records: queue.records(),
+                capacity,
+                bytes: queue.bytes(),
+                capacity_bytes,
+                is_full: queue.is_full() || self.is_waited_for(position),
+                records_in: queue.books.records_in,
+                dropped: queue.books.dropped,
+            }
         };
         self.queues.iter().enumerate().map(look).collect()
     }

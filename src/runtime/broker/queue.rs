@@ -168,6 +168,11 @@ impl Queue {
         true
     }
 
+    /// How many records it holds at most, where that is bounded, and how many bytes.
+    pub(super) fn bounds(&self) -> (Option<u64>, u64) {
+        ((self.capacity < u64::MAX).then_some(self.capacity), self.capacity_bytes)
+    }
+
     /// Puts a block in whatever its bounds say: the last that comes.
     pub(crate) fn force(&mut self, block: Block) {
         self.count_in(&block);

@@ -99,6 +99,7 @@ impl RunLoop {
             state: describe(state.phase).to_owned(),
             in_effect: is_in_effect,
             reason,
+            is_source: state.config.is_source && !self.plan.stages[stage].outputs.is_empty(),
             workers: state.live(),
             pool: state.config.pool.max,
             records_in: counts.records_in,

@@ -10,7 +10,7 @@ use super::worker::StderrTail;
 use crate::change::{Reloaded, SteerError};
 use crate::event::EventKind;
 use crate::graph::Plan;
-use crate::model::{Mode, PerWorker, Pool, Stage, nearest};
+use crate::model::{MOST_WORKERS, Mode, PerWorker, Pool, Stage, nearest};
 use crate::runtime::supervisor::{GivenUp, Input, Phase};
 
 /// Told when what was asked for has come about, or cannot.
@@ -83,6 +83,10 @@ impl RunLoop {
         let stage = self.running_stage(name, "stage")?;
         if width == 0 {
             return Err(SteerError::NoWorkers);
+        }
+        // Room is made for each of them at once, living or not.
+        if width > MOST_WORKERS {
+            return Err(SteerError::TooManyWorkers(width));
         }
         match names_rank(&self.plan.stages[stage].stage) {
             Some((key, made)) if made < width => {

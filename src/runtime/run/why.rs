@@ -166,7 +166,10 @@ impl RunLoop {
         } else if self.has_blocked_output(stage) {
             "waits until there is room for what it makes".to_owned()
         } else if self.plan.stages[stage].stage.is_leased() && self.broker.held(stage, rank) > 0 {
-            format!("holds {} records that it has not answered", self.broker.held(stage, rank))
+            match self.broker.held(stage, rank) {
+                1 => "holds 1 record that it has not answered".to_owned(),
+                held => format!("holds {held} records that it has not answered"),
+            }
         } else if io.feeds.iter().flatten().any(|feed| !feed.is_idle()) {
             "does not read the input that waits for it".to_owned()
         } else if process.exit.is_some() {
