@@ -12,10 +12,10 @@ use mpflow::{Engine, Functions, Pipeline, Stdio};
 
 /// A counter that is fed through a stage that changes.
 fn greeting(word: &str) -> Result<Pipeline, mpflow::language::Diagnostics> {
-    let greet = format!("awk '{{ print \"{word} \" $0; fflush() }}'");
+    let greet = format!("sed -u 's/^/{word} /'");
     Pipeline::builder("greet")
         .stage("greet", Stage::shell(greet).mode(Mode::Map))
-        .stage("number", Stage::shell("awk '{ print NR, $0; fflush() }'"))
+        .stage("number", Stage::shell("n=0; while read -r line; do n=$((n + 1)); echo $n $line; done"))
         .edge(Edge::queue("stdin -> greet -> number -> stdout"))
         .build()
 }

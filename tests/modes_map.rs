@@ -9,9 +9,9 @@ use support::{Scenario, need_python, numbers};
 #[test]
 fn a_map_command_answers_each_record_with_one() {
     let pipeline = "
-        stages: {double: {command: [awk, '{print $1 * 2; fflush()}'], mode: map}}
+        stages: {double: {command: [sed, -u, 's/.*/& &/'], mode: map}}
         edges: [{queue: stdin -> double -> stdout}]";
-    let expected: String = (1..=20_000).map(|number| format!("{}\n", number * 2)).collect();
+    let expected: String = (1..=20_000).map(|number| format!("{number} {number}\n")).collect();
     let run = Scenario::new(pipeline).stdin(numbers(20_000)).run().succeeded().wrote(expected);
     assert_eq!(run.edge("stdin -> double")["delivered"], 20_000);
     assert_eq!(run.stage("double")["records_out"], 20_000);

@@ -31,7 +31,7 @@ stages:
 ";
 
 fn several_runs_in_one_program_know_nothing_of_one_another() {
-    let double = "stages: {double: {command: \"awk '{print $1 * 2; fflush()}'\", mode: map, pool: 2}}\n\
+    let double = "stages: {double: {command: 'while read -r n; do echo $((n * 2)); done', mode: map, pool: 2}}\n\
                   edges: [{queue: stdin -> double -> stdout}]";
     let double = pipeline(double);
     let engine = Engine::new().stdin(Stdio::Values).stdout(Stdio::Values);
@@ -170,7 +170,7 @@ fn what_this_machine_lacks_starts_nothing() {
 
 fn a_stage_is_scaled_and_restarted_by_the_program() {
     let run = values(
-        "stages: {same: {command: \"awk '{print; fflush()}'\", mode: map, pool: 1}}\nedges: [{queue: stdin -> same -> stdout}]",
+        "stages: {same: {command: [sed, -u, p;d], mode: map, pool: 1}}\nedges: [{queue: stdin -> same -> stdout}]",
     );
     let (input, mut output) = (run.input::<u32>().unwrap(), run.output::<u32>().unwrap());
     input.send(&1).unwrap();

@@ -20,7 +20,7 @@ fn map(context: &Context, pool: usize, target: impl Into<Option<f64>>) -> Result
     let to = context.size(1_000_000, 100_000);
     let file = input::numbers(context, 1, to);
     let yaml = format!(
-        "stages:\n  echo: {{command: [awk, '{{print; fflush()}}'], mode: map, ordered: true, pool: {pool}}}\n\
+        "stages:\n  echo: {{command: [mawk, -W, interactive, '{{print; fflush()}}'], mode: map, ordered: true, pool: {pool}}}\n\
          edges:\n  - queue: stdin -> echo -> stdout\n"
     );
     let pipeline = Pipeline::new(context, &format!("map-{pool}"), &yaml).reading(&file);
@@ -33,9 +33,9 @@ fn map(context: &Context, pool: usize, target: impl Into<Option<f64>>) -> Result
     })
     .shell(
         "plain pipe of one",
-        "awk",
+        "mawk",
         target,
-        "cat \"$1\" | awk '{print; fflush()}' | cat > /dev/null",
+        "cat \"$1\" | mawk -W interactive '{print; fflush()}' | cat > /dev/null",
         &file,
     ))
 }

@@ -224,8 +224,9 @@ impl RunLoop {
         self.notice(format!(
             "worker `{name}` has taken {held} records and answered none for {}s. A `map` command answers each record \
              at once with one: its output may be buffered (`line_buffered: true`, or the program's own option, such \
-             as `sed -u`, `grep --line-buffered`, `jq --unbuffered`), or it may be no such command (`mode: stream` \
-             for a filter, `mode: each` for a process per record)",
+             as `sed -u`, `grep --line-buffered`, `jq --unbuffered`); it may wait for more input than one record (an \
+             `awk` that is mawk, without `-W interactive`); or it may be no such command (`mode: stream` for a \
+             filter, `mode: each` for a process per record)",
             STUCK.as_secs()
         ));
     }
