@@ -202,13 +202,13 @@ impl Shared {
             "protocol": protocol::VERSION,
             "version": env!("CARGO_PKG_VERSION"),
             "id": about.run_id,
-            "pipeline": about.pipeline,
+            "pipeline": snapshot.pipeline,
             "file": about.file_as_text(),
             "pid": std::process::id(),
             "started_at": started_at.as_secs(),
             "up_seconds": (about.began_at.elapsed().as_secs_f64() * 1e3).round() / 1e3,
             "state": snapshot.state,
-            "stage_count": snapshot.stages.len(),
+            "stage_count": snapshot.stages.iter().filter(|stage| stage.in_effect).count(),
             "worker_count": snapshot.stages.iter().map(|stage| stage.workers).sum::<usize>(),
         })
     }

@@ -231,6 +231,7 @@ mod tests {
         };
         Snapshot {
             at: Duration::from_millis(at),
+            pipeline: "test".to_owned(),
             state: "running".to_owned(),
             stages: vec![stage("numbers", 0, 1), stage("square", records / 2, 4)],
             edges: vec![

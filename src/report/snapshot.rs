@@ -12,6 +12,9 @@ pub struct Snapshot {
     /// Since the start of the run, in seconds.
     #[serde(rename = "t", serialize_with = "seconds", deserialize_with = "from_seconds")]
     pub at: Duration,
+    /// The pipeline's name, which a reload may change. Who asks over the control socket is told it as `run.pipeline`.
+    #[serde(skip)]
+    pub pipeline: String,
     /// `running`, `suspended`, `failing` (a stage has failed, and the others are being stopped), or how strongly it is
     /// being ended: `drain`, `terminate`, `kill`.
     pub state: String,

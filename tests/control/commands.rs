@@ -33,6 +33,19 @@ fn a_run_is_named_by_the_beginning_of_its_id_or_by_its_pipeline() {
 }
 
 #[test]
+fn a_run_whose_pipeline_has_got_another_name_is_called_that() {
+    let [old, new] = ["old", "new"].map(|word| format!("{word}-{:x}", fastrand::u64(..)));
+    let run = scenario(&format!("name: {old}\n{ECHO}")).start();
+    let own = id(&run);
+    assert_eq!(json(&run, &["status", &old])["run"]["id"], own.as_str());
+    std::fs::write(run.path("pipeline.yaml"), format!("name: {new}\n{ECHO}")).unwrap();
+    json(&run, &["reload", &own]);
+    assert_eq!(json(&run, &["status", &new])["run"]["id"], own.as_str());
+    assert_eq!(mpflow(&run, &["status", &old]).status.code(), Some(2));
+    finishes_its_work(run);
+}
+
+#[test]
 fn several_runs_of_one_name_are_listed_for_a_choice() {
     let name = format!("twins-{:x}", fastrand::u64(..));
     let runs = [(); 2].map(|()| scenario(&format!("name: {name}\n{ECHO}")));
@@ -275,6 +288,7 @@ edges:
     .start();
     run.wait_for_lines(10);
     let stopped = json(&run, &["stop", &id(&run)]);
+    run.wait_for_message("asked to stop by `mpflow stop`: finishing what is in flight");
     assert_eq!(stopped["outcome"]["result"], "stopped");
     let finished = run.finish().ended(143);
     let mut lines: Vec<u64> = finished.text().lines().map(|line| line.parse().unwrap()).collect();

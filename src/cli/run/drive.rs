@@ -39,6 +39,7 @@ pub(super) struct Driver<'a, 'b> {
     pub(super) reloader: &'a mut Reloader<'b>,
     /// Whoever wants a reload from outside.
     pub(super) reloads: &'a Receiver<ReloadRequest>,
+    pub(super) presses: Presses,
     /// See [`Driven::was_stopped`].
     pub(super) was_stopped: bool,
 }
@@ -46,7 +47,6 @@ pub(super) struct Driver<'a, 'b> {
 impl Driver<'_, '_> {
     /// Sees the run to its end.
     pub(super) fn drive(mut self, run: Run) -> Driven {
-        let mut presses = Presses::default();
         let events = run.events();
         let looks = looks(self.progress);
         let (told, mut reloads) = (self.reloader.told(), self.reloads.clone());
@@ -75,7 +75,7 @@ impl Driver<'_, '_> {
                     Err(_) => reloads = never(),
                 },
                 recv(self.requests) -> request => match request {
-                    Ok(request) => self.obey(request, &run, &mut presses),
+                    Ok(request) => self.obey(request, &run),
                     Err(_) => break,
                 },
                 recv(looks) -> _ => match run.snapshot() {
@@ -93,7 +93,7 @@ impl Driver<'_, '_> {
             let kind = EventKind::RunEnded { report: Box::new(report.clone()) };
             self.pass_on(Event { at: report.wall, kind });
         }
-        Driven { report, presses, was_stopped: self.was_stopped }
+        Driven { report, presses: self.presses, was_stopped: self.was_stopped }
     }
 
     /// A stage runs files that were not watched before.
@@ -119,7 +119,12 @@ impl Driver<'_, '_> {
     /// Hands an event to all who watch. Returns whether it is the last.
     fn pass_on(&mut self, event: Event) -> bool {
         let is_last = matches!(event.kind, EventKind::RunEnded { .. });
-        self.was_stopped |= matches!(event.kind, EventKind::Stopping { .. });
+        if let EventKind::Stopping { level } = &event.kind {
+            self.was_stopped = true;
+            if let Some(message) = self.presses.asked_otherwise(level) {
+                self.console.say(message);
+            }
+        }
         self.console.event(&event);
         if let Some(message) = self.events.as_mut().and_then(|events| events.write(event)) {
             self.console.say(message);
@@ -127,10 +132,10 @@ impl Driver<'_, '_> {
         is_last
     }
 
-    fn obey(&mut self, request: Request, run: &Run, presses: &mut Presses) {
+    fn obey(&mut self, request: Request, run: &Run) {
         match request {
             Request::End(interrupt) => {
-                let press = presses.press(interrupt);
+                let press = self.presses.press(interrupt);
                 self.console.say(press.message);
                 if let Some(stop) = press.stop {
                     run.stop(stop);

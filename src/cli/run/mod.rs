@@ -224,6 +224,7 @@ fn start(
         progress,
         reloader: &mut *reloader,
         reloads: &reloads,
+        presses: Presses::default(),
         was_stopped: false,
     };
     let Driven { report, presses, was_stopped } = driver.drive(run);

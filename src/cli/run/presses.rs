@@ -44,6 +44,19 @@ impl Presses {
         Press { stop: Some(stop), message }
     }
 
+    /// The run is being ended in this way: what is said where no signal has asked for it.
+    pub(super) fn asked_otherwise(self, level: &str) -> Option<&'static str> {
+        let (asked, message) = match level {
+            "drain" => (Stop::Drain, "asked to stop by `mpflow stop`: finishing what is in flight"),
+            "terminate" => (
+                Stop::Terminate,
+                "asked to stop by `mpflow stop --now`: every worker gets its stop signal and grace period",
+            ),
+            _ => (Stop::Kill, "asked to stop by `mpflow stop --kill`: all workers are killed"),
+        };
+        self.strongest.is_none_or(|(strongest, _)| strongest < asked).then_some(message)
+    }
+
     /// The signal that ended the run, if one did: the one with the strongest request.
     pub(super) fn interrupt(self) -> Option<Interrupt> {
         self.strongest.map(|(_, interrupt)| interrupt)
@@ -110,5 +123,17 @@ mod tests {
         assert!(presses.press(Int).message.contains("Ctrl-C again to kill"));
         assert!(presses.press(Term).message.contains("changes nothing"));
         assert!(Presses::default().press(Term).message.contains("kills them all"));
+    }
+
+    #[test]
+    fn what_somebody_else_has_asked_for_is_said_and_what_a_press_has_is_not_said_again() {
+        let mut presses = Presses::default();
+        assert!(presses.asked_otherwise("drain").unwrap().contains("`mpflow stop`"));
+        let _ = presses.press(Int);
+        assert_eq!(presses.asked_otherwise("drain"), None);
+        assert!(presses.asked_otherwise("terminate").unwrap().contains("--now"));
+        assert!(presses.asked_otherwise("kill").unwrap().contains("--kill"));
+        let _ = presses.press(Term);
+        assert_eq!(presses.asked_otherwise("terminate"), None);
     }
 }

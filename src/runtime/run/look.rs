@@ -15,6 +15,7 @@ impl RunLoop {
         let now = self.clock.now();
         Snapshot {
             at: self.began_at.elapsed(),
+            pipeline: self.names.pipeline.clone(),
             state: self.state().to_owned(),
             stages: self.shown_stages().map(|stage| self.stage_snapshot(stage, now)).collect(),
             edges: self.edge_snapshots(),
