@@ -125,7 +125,7 @@ impl Broker {
         for port in 0..self.stages[stage].inputs.len() {
             for queue in self.stages[stage].inputs[port].queues.clone() {
                 if self.queues[queue].share_among(width) {
-                    self.exchanges.iter_mut().for_each(|exchange| exchange.lanes_changed(queue));
+                    self.lanes_changed(queue);
                 }
             }
         }
@@ -224,8 +224,12 @@ impl Broker {
             Consumer::Stdout => 1,
         };
         if self.queues[queue].share_anew(&plan.queues[queue], width) {
-            self.exchanges.iter_mut().for_each(|exchange| exchange.lanes_changed(queue));
+            self.lanes_changed(queue);
         }
+    }
+
+    fn lanes_changed(&mut self, queue: usize) {
+        self.exchanges.iter_mut().for_each(|exchange| exchange.lanes_changed(queue));
     }
 
     /// Queues that lead nowhere in the new plan, and whose last records the new form of a stage takes as well as the old

@@ -297,8 +297,7 @@ impl Exchange {
 
     /// This queue has been given other lanes.
     pub(crate) fn lanes_changed(&mut self, queue: usize) {
-        let delayed = std::mem::take(&mut self.delayed).into_vec();
-        let mut delayed: Vec<Delayed> = delayed;
+        let mut delayed = std::mem::take(&mut self.delayed).into_vec();
         let leases = self.held.iter_mut().flatten().chain(self.reserved.iter_mut().flatten());
         let waiting = self.returned.iter_mut().chain(delayed.iter_mut().map(|delayed| &mut *delayed.lease));
         leases.chain(waiting).filter(|lease| lease.queue == queue).for_each(|lease| lease.lane = None);
