@@ -150,9 +150,12 @@ impl Change {
         let mut parts: Vec<String> = stages
             .chain(edges)
             .filter(differs)
-            .map(|(step, name, why)| match why.first() {
-                Some(why) => format!("{} `{name}` ({why})", step.as_str()),
-                None => format!("{} `{name}`", step.as_str()),
+            .map(|(step, name, why)| match &why[..] {
+                [] => format!("{} `{name}`", step.as_str()),
+                why => {
+                    let why: Vec<String> = why.iter().map(Why::to_string).collect();
+                    format!("{} `{name}` ({})", step.as_str(), why.join(", "))
+                }
             })
             .chain(self.adopted.iter().map(|key| format!("adopt `{key}`")))
             .collect();

@@ -16,7 +16,7 @@ use super::WatchSet;
 const LONGEST_BYTES: u64 = 64 << 20;
 
 /// A file that has not been touched for so long has the content that was read then: the clock of files is coarse.
-const SETTLED: Duration = Duration::from_millis(100);
+pub(super) const SETTLED: Duration = Duration::from_millis(100);
 
 /// Files that match globs at most.
 const MOST_GLOBBED: usize = 100_000;
@@ -54,10 +54,14 @@ impl State {
     }
 
     fn is_settled(&self, now: SystemTime) -> bool {
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.is_older(now - SETTLED)
+    }
+
+    fn is_older(&self, moment: SystemTime) -> bool {
+        let moment = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let changed =
             Duration::new(self.changed.0.max(0).unsigned_abs(), u32::try_from(self.changed.1).unwrap_or(0));
-        since.checked_sub(changed).is_some_and(|age| age > SETTLED)
+        changed < moment
     }
 }
 
@@ -108,6 +112,23 @@ impl Look {
     }
 }
 
+/// What a file holds, if there is one.
+pub(super) fn content_of(file: &Path) -> Option<Content> {
+    let metadata = fs::metadata(file).ok().filter(Metadata::is_file)?;
+    Some(Content { hash: hash(file, &metadata).ok()?, bytes: metadata.len() })
+}
+
+/// The same of a file that may still change without another change time; none of one that was not touched for a while.
+pub(super) fn content_if_young(file: &Path) -> Option<Content> {
+    let state = State::of(&fs::metadata(file).ok()?);
+    if state.is_settled(SystemTime::now()) { None } else { content_of(file) }
+}
+
+/// Whether there is a file that was changed after this moment.
+pub(super) fn is_younger(file: &Path, moment: SystemTime) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| !State::of(&metadata).is_older(moment))
+}
+
 fn see(file: &Path, before: &Look) -> Option<Seen> {
     let metadata = fs::metadata(file).ok().filter(Metadata::is_file)?;
     let state = State::of(&metadata);
@@ -116,7 +137,7 @@ fn see(file: &Path, before: &Look) -> Option<Seen> {
     {
         return Some(*old);
     }
-    let content = Content { hash: hash(file, &metadata).ok()?, bytes: metadata.len() };
+    let content = content_of(file)?;
     Some(Seen { content, state: state.is_settled(SystemTime::now()).then_some(state) })
 }
 

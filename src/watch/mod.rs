@@ -23,5 +23,5 @@ mod look;
 mod set;
 mod shell;
 
-pub use set::WatchSet;
+pub use set::{Known, WatchSet};
 pub use shell::{Changed, Told, Watcher};

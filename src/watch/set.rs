@@ -1,13 +1,12 @@
 //! Which files a pipeline runs from, and whose they are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::look::globbed;
+use super::look::{Content, SETTLED, content_if_young, content_of, globbed, is_younger};
 
 use crate::model::{Body, Command, PerWorker, Pipeline, Redirect, Stage};
 use crate::process::{Lookup, find_program};
@@ -173,18 +172,16 @@ impl WatchSet {
         self.files.iter().map(|(file, stages)| (file.as_path(), stages.iter().map(String::as_str)))
     }
 
-    /// The files of stages that were written, or put where they are, after this moment: by the name of the stage, one of
-    /// them as people write it. The clock of files is coarse: a change in the few milliseconds after the moment may seem
-    /// older.
-    pub fn changed_since(&self, moment: SystemTime) -> BTreeMap<String, String> {
-        let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let is_newer = |file: &Path| {
-            let changed = file.metadata().ok().and_then(|file| {
-                let seconds = u64::try_from(file.ctime()).ok()?;
-                Some(Duration::new(seconds, u32::try_from(file.ctime_nsec()).ok()?))
-            });
-            changed.is_some_and(|at| at > since)
-        };
+    /// What the files that are watched by name are now, for [`WatchSet::changed_since`].
+    pub fn known(&self) -> Known {
+        let files = self.files.keys().map(|file| (file.clone(), content_if_young(file)));
+        Known { at: SystemTime::now(), files: files.collect() }
+    }
+
+    /// The files of stages that were written, or put where they are, since then: by the name of the stage, one of them as
+    /// people write it. Of a file that was not watched by name then, its change time alone tells: a change in the few
+    /// milliseconds after that moment may seem older, by the coarse clock of files.
+    pub fn changed_since(&self, known: &Known) -> BTreeMap<String, String> {
         let named = self.files.iter().filter(|(_, stages)| !stages.is_empty());
         let named = named.flat_map(|(file, stages)| stages.iter().map(|stage| (file.clone(), stage.clone())));
         let globbed = globbed(self).flat_map(|file| {
@@ -192,7 +189,7 @@ impl WatchSet {
             stages.into_iter().map(move |stage| (file.clone(), stage))
         });
         let mut changed = BTreeMap::new();
-        for (file, stage) in named.chain(globbed).filter(|(file, _)| is_newer(file)) {
+        for (file, stage) in named.chain(globbed).filter(|(file, _)| known.has_changed(file)) {
             changed.entry(stage).or_insert_with(|| self.shown(&file));
         }
         changed
@@ -201,6 +198,25 @@ impl WatchSet {
     /// A path as people write it, from the pipeline's folder on.
     pub(super) fn shown(&self, file: &Path) -> String {
         file.strip_prefix(&self.root).unwrap_or(file).display().to_string()
+    }
+}
+
+/// What files were at one moment.
+#[derive(Debug, Clone)]
+pub struct Known {
+    at: SystemTime,
+    /// Of those that had just been written the content, since another change may bear the same time.
+    files: BTreeMap<PathBuf, Option<Content>>,
+}
+
+impl Known {
+    fn has_changed(&self, file: &Path) -> bool {
+        match self.files.get(file) {
+            Some(Some(content)) => content_of(file).is_some_and(|now| now != *content),
+            // It was older than that, and is not.
+            Some(None) => is_younger(file, self.at - SETTLED),
+            None => is_younger(file, self.at),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use mpflow::control::ReloadRequest;
 use mpflow::language::Diagnostics;
 use mpflow::observe::{self, Look};
 use mpflow::report::Report;
-use mpflow::watch::{Changed, Told, WatchSet, Watcher};
+use mpflow::watch::{Changed, Known, Told, WatchSet, Watcher};
 use mpflow::{Engine, Pipeline, Run};
 
 use super::console::Console;
@@ -42,6 +42,8 @@ pub(super) struct Reloader<'a> {
     requests: Vec<ReloadRequest>,
     /// When workers were last started from what the files held then.
     began_at: SystemTime,
+    /// What that was, where nobody watches.
+    known: Option<Known>,
 }
 
 impl<'a> Reloader<'a> {
@@ -57,6 +59,7 @@ impl<'a> Reloader<'a> {
             answers: never(),
             requests: Vec::new(),
             began_at: SystemTime::now(),
+            known: None,
         }
     }
 
@@ -105,6 +108,7 @@ impl<'a> Reloader<'a> {
     /// This pipeline is run from now on.
     pub(super) fn runs(&mut self, pipeline: &Pipeline) {
         self.pipeline = Some(pipeline.clone());
+        self.know_files_of(pipeline);
         self.touched.clear();
         self.answers = never();
     }
@@ -126,10 +130,16 @@ impl<'a> Reloader<'a> {
         set
     }
 
+    /// Workers are about to be started from these files, of which nobody else will tell what becomes of them.
+    fn know_files_of(&mut self, pipeline: &Pipeline) {
+        self.known = self.watcher.is_none().then(|| self.files_of(pipeline).known());
+    }
+
     /// Which files have changed that nobody watches.
     fn look_at_files(&mut self) {
         if let Some(pipeline) = self.pipeline.as_ref().filter(|_| self.watcher.is_none()) {
-            let changed = self.files_of(pipeline).changed_since(self.began_at);
+            let files = self.files_of(pipeline);
+            let changed = self.known.as_ref().map(|known| files.changed_since(known)).unwrap_or_default();
             self.touched(changed);
         }
     }
@@ -179,6 +189,8 @@ impl<'a> Reloader<'a> {
             }
             Err(error) => return self.refuse(console, &error.to_string(), None),
         };
+        // What has changed since is among those touched until a reload has taken effect.
+        self.know_files_of(&pipeline);
         match run.begin_reload(&pipeline, self.touched.clone()) {
             Ok(answers) => {
                 self.answers = answers;
