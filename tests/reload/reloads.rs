@@ -669,6 +669,7 @@ fn an_exclusive_filter_that_falls_over_does_not_end_what_it_feeds() {
     // There is nobody else whose output is open then.
     let live = Live::start(&counting("command: [cat], exclusive: true"));
     live.wait_for_lines("out.txt", 500);
+    live.wait_until("they are told of", |live| live.pids().len() == 3);
     let store = live.pids()["store"].clone();
     for command in ["exit 9", "exec 1>&-; sleep 0.2; exit 9"] {
         reload(&live, &counting(&format!("command: '{command}', exclusive: true"))).unwrap();

@@ -128,7 +128,9 @@ fn a_rolling_restart_whose_successor_ends_at_once_is_given_up_and_the_others_sta
         error.to_string(),
         "given up: the new worker `work/0` ended at once, and 2 others were left as before"
     );
-    assert_eq!(live.living("work").intersection(&before).count(), 2);
+    live.wait_until("the first has gone, and the others stay", |live| {
+        live.living("work").intersection(&before).count() == 2
+    });
     std::fs::remove_file(live.path("broken")).unwrap();
     live.wait_until("its policy starts another", |live| live.living("work").len() == 3);
     everything_came_once(live);
