@@ -152,10 +152,7 @@ impl Change {
             .filter(differs)
             .map(|(step, name, why)| match &why[..] {
                 [] => format!("{} `{name}`", step.as_str()),
-                why => {
-                    let why: Vec<String> = why.iter().map(Why::to_string).collect();
-                    format!("{} `{name}` ({})", step.as_str(), why.join(", "))
-                }
+                why => format!("{} `{name}` ({})", step.as_str(), Why::all(why)),
             })
             .chain(self.adopted.iter().map(|key| format!("adopt `{key}`")))
             .collect();
@@ -227,6 +224,13 @@ impl fmt::Display for Step {
 }
 
 /// `` `pool` 2 -> 4 ``, `` the edge `a -> b` ``.
+impl Why {
+    /// Several, in one line.
+    pub(crate) fn all(why: &[Self]) -> String {
+        why.iter().map(Self::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

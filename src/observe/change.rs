@@ -46,9 +46,8 @@ fn row(name: &str, step: Step, why: &[Why], width: usize, look: Look) -> String 
         Step::Replace => Colour::Yellow,
         Step::Remove => Colour::Red,
     };
-    let why: Vec<String> = why.iter().map(Why::to_string).collect();
     let step = look.paint(colour, &format!("{:<8}", step.as_str()));
-    format!("  {name}  {step} {}", why.join(", ")).trim_end().to_owned() + "\n"
+    format!("  {name}  {step} {}", Why::all(why)).trim_end().to_owned() + "\n"
 }
 
 fn keys(keys: &[&str]) -> String {

@@ -137,9 +137,8 @@ impl<'a> Reloader<'a> {
 
     /// Which files have changed that nobody watches.
     fn look_at_files(&mut self) {
-        if let Some(pipeline) = self.pipeline.as_ref().filter(|_| self.watcher.is_none()) {
-            let files = self.files_of(pipeline);
-            let changed = self.known.as_ref().map(|known| files.changed_since(known)).unwrap_or_default();
+        if let (Some(pipeline), Some(known)) = (&self.pipeline, &self.known) {
+            let changed = self.files_of(pipeline).changed_since(known);
             self.touched(changed);
         }
     }
