@@ -1,6 +1,6 @@
 //! From the text of an expression to its value.
 
-use std::cell::RefCell;
+use std::cell::{LazyCell, RefCell};
 use std::collections::BTreeSet;
 
 use minijinja::value::ValueKind;
@@ -17,7 +17,8 @@ const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Evaluates expressions, and remembers which variables they named.
 #[derive(Debug)]
 pub(in crate::language) struct Evaluator {
-    environment: Environment<'static>,
+    /// Made for the first expression: few pipelines have one, and it is large.
+    environment: LazyCell<Environment<'static>>,
     used_variables: RefCell<BTreeSet<String>>,
 }
 
@@ -34,13 +35,17 @@ pub(in crate::language) enum Failure {
     Failed(String),
 }
 
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // It would print every variable of the environment, and some are secrets.
+    environment.remove_global("debug");
+    environment
+}
+
 impl Evaluator {
     pub(in crate::language) fn new() -> Self {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        // It would print every variable of the environment, and some are secrets.
-        environment.remove_global("debug");
-        Self { environment, used_variables: RefCell::default() }
+        Self { environment: LazyCell::new(environment), used_variables: RefCell::default() }
     }
 
     /// The variables that any expression has named so far.
