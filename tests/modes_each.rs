@@ -63,6 +63,14 @@ fn a_record_does_not_wait_behind_a_slow_one_while_another_slot_is_free() {
     each(&format!("command: '{command}', pool: 2"), "lines").stdin(records).run().succeeded();
 }
 
+/// A slot is taken until the whole group of its process has ended, for as long as that may be.
+#[test]
+fn a_record_does_not_wait_behind_what_a_process_has_left_in_the_background() {
+    let leaves = "(until [ $(ls | grep -c ^ran) = 100 ]; do sleep 0.01; done > ls.out 2>&1) > all.out 2>&1 &";
+    let command = format!("n={{}}; : > ran$n; if [ $n = 30 ]; then {leaves} fi");
+    each(&format!("command: '{command}', pool: 2"), "lines").stdin(numbers(100)).run().succeeded();
+}
+
 #[test]
 fn the_process_after_one_that_fails_is_not_started() {
     let command = "echo {} >> ran; [ {} != 40 ]";

@@ -17,7 +17,7 @@ use crate::ipc::{BUFFER_BYTES, KEPT_BUFFERS, SHORT_TAIL_BYTES, WORTH_SHARING_BYT
 use crate::model::{Mode, STDIN, STDOUT, SharedKind};
 use crate::runtime::broker::{BLOCK_COST_BYTES, MAX_AHEAD, MAX_DELAYED_BYTES, MAX_HELD_BACK_BYTES};
 use crate::runtime::run::{
-    IN_MEMORY_BYTES, LARGEST_PIPE, LEASE_BYTES, LONGEST_LOG_LINE, READS_AHEAD, TAIL_BYTES,
+    IN_MEMORY_BYTES, LARGEST_PIPE, LEASE_BYTES, LINE_BYTES, LONGEST_LOG_LINE, READS_AHEAD, TAIL_BYTES,
 };
 
 use super::needs::{ENGINE, has_log};
@@ -220,8 +220,10 @@ fn leased_by_map(record: u64) -> u64 {
 }
 
 fn leased_by_each(plan: &Plan, stage: &StagePlan, record: u64) -> u64 {
-    // A process is started for one, and for another its successor may be.
-    let Some(batch) = &stage.stage.batch else { return block(record).saturating_mul(2) };
+    // A process is started for one, and its successors have been given the next: small ones, and one that may be large.
+    let Some(batch) = &stage.stage.batch else {
+        return block(record).saturating_mul(2).saturating_add(LINE_BYTES);
+    };
     let waiting =
         stage.inputs[0].queues.iter().map(|&queue| plan.queues[queue].options.capacity_bytes).sum::<u64>();
     let most = batch.bytes.unwrap_or(u64::MAX).min(waiting).max(record);

@@ -3,7 +3,7 @@
 use crate::explanation::{Machine, Memory, Need, NeedPart, Resource};
 use crate::graph::{Plan, StagePlan};
 use crate::model::{Body, Mode, ProbeKind, Redirect};
-use crate::runtime::run::{LARGEST_PIPE, MOST_SUCCESSORS, ONE_PAGE, may_have_successors};
+use crate::runtime::run::{LARGEST_PIPE, MOST_IN_LINE, MOST_SUCCESSORS, ONE_PAGE, may_have_successors};
 
 /// Descriptors that a run needs besides those of its workers: standard ones, epoll, the launcher's socket, files of
 /// the program around it.
@@ -85,7 +85,8 @@ fn ends_of_successors(plan: &Plan) -> u64 {
     let stages = (0..plan.stages.len()).filter(|&stage| may_have_successors(plan, stage));
     let ends = stages.map(|stage| {
         let stage = &plan.stages[stage];
-        stage.stage.pool.max.min(MOST_SUCCESSORS) as u64 * ends_of_a_worker(stage)
+        (stage.stage.pool.max.saturating_mul(MOST_IN_LINE)).min(MOST_SUCCESSORS) as u64
+            * ends_of_a_worker(stage)
     });
     ends.fold(0, u64::saturating_add)
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -27,8 +28,8 @@ pub(crate) enum Notification {
     Started { id: u64, pid: i32 },
     /// It does not, and nothing of it is left.
     StartFailed { id: u64, failure: StartFailure },
-    /// The process itself has ended; others of its group may live on.
-    Exited { id: u64, exit: Exit, usage: Usage },
+    /// The process itself has ended; others of its group may live on. `ran`: from its start to its end.
+    Exited { id: u64, exit: Exit, usage: Usage, ran: Duration },
     /// Its whole group has ended.
     GroupEnded { id: u64 },
     /// The one whose place it was to take has ended, and it is being started.
@@ -221,7 +222,9 @@ impl Launcher {
                     told.extend(Answer::read_all(&self.buffer[..length]).map(|answer| match answer {
                         Answer::Started { id, pid } => Notification::Started { id, pid },
                         Answer::StartFailed { id, failure } => Notification::StartFailed { id, failure },
-                        Answer::Exited { id, exit, usage } => Notification::Exited { id, exit, usage },
+                        Answer::Exited { id, exit, usage, ran } => {
+                            Notification::Exited { id, exit, usage, ran }
+                        }
                         Answer::GroupEnded { id } => Notification::GroupEnded { id },
                         Answer::Succeeds { id } => Notification::Succeeds { id },
                         Answer::Revoked { id } => Notification::Revoked { id },

@@ -40,8 +40,9 @@ pub(crate) struct StartRequest {
     pub(crate) cpus: Vec<usize>,
     /// It is likely to end soon, and nothing is done meanwhile: that it runs may be told later.
     pub(crate) is_brief: bool,
-    /// It takes the place of this one: it is started when that one's whole group has ended, and only if that exited
-    /// with 0 itself and was brief. Otherwise, and if that is gone already, it is revoked.
+    /// It takes the place of this one, which runs or takes the place of another itself: it is started when that one's
+    /// whole group has ended, and only if that exited with 0 itself and was brief. Otherwise, and if that is gone already,
+    /// it is revoked.
     pub(crate) after: Option<u64>,
     /// It gets every descriptor that whoever started the engine left inheritable.
     pub(crate) inherits: bool,
@@ -111,6 +112,8 @@ pub(super) enum Answer {
         id: u64,
         exit: Exit,
         usage: Usage,
+        /// From its start to its end.
+        ran: Duration,
     },
     GroupEnded {
         id: u64,
@@ -128,28 +131,27 @@ pub(super) enum Answer {
 const EXITED: u8 = 3;
 const EXITED_WITH_CORE: u8 = 5;
 
-/// Bytes of one answer: kind, id, and two fields of 8 and one of 4.
-pub(super) const ANSWER_BYTES: usize = 1 + 8 + 4 + 8 + 8;
+/// Bytes of one answer: kind, id, and three fields of 8 and one of 4.
+pub(super) const ANSWER_BYTES: usize = 1 + 8 + 4 + 8 + 8 + 8;
 
 impl Answer {
     pub(super) fn write(self, to: &mut Vec<u8>) {
-        let (kind, id, number, first, second) = match self {
-            Self::Started { id, pid } => (1, id, pid, 0, 0),
-            Self::StartFailed { id, failure } => (2, id, failure.errno, failure.step as u64, 0),
-            Self::Exited { id, exit, usage } => {
-                let micros = u64::try_from(usage.cpu.as_micros()).unwrap_or(u64::MAX);
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let (kind, id, number, fields) = match self {
+            Self::Started { id, pid } => (1, id, pid, [0; 3]),
+            Self::StartFailed { id, failure } => (2, id, failure.errno, [failure.step as u64, 0, 0]),
+            Self::Exited { id, exit, usage, ran } => {
                 let kind = if usage.core_dumped { EXITED_WITH_CORE } else { EXITED };
-                (kind, id, exit.code(), micros, usage.peak_memory_bytes)
+                (kind, id, exit.code(), [micros(usage.cpu), usage.peak_memory_bytes, micros(ran)])
             }
-            Self::GroupEnded { id } => (4, id, 0, 0, 0),
-            Self::Succeeds { id } => (6, id, 0, 0, 0),
-            Self::Revoked { id } => (7, id, 0, 0, 0),
+            Self::GroupEnded { id } => (4, id, 0, [0; 3]),
+            Self::Succeeds { id } => (6, id, 0, [0; 3]),
+            Self::Revoked { id } => (7, id, 0, [0; 3]),
         };
         to.push(kind);
         to.extend_from_slice(&u64::to_le_bytes(id));
         to.extend_from_slice(&i32::to_le_bytes(number));
-        to.extend_from_slice(&u64::to_le_bytes(first));
-        to.extend_from_slice(&u64::to_le_bytes(second));
+        fields.iter().for_each(|field| to.extend_from_slice(&field.to_le_bytes()));
     }
 
     /// Reads all answers of one message.
@@ -159,7 +161,7 @@ impl Answer {
             let kind = reader.u8()?;
             let id = reader.u64()?;
             let number = i32::from_le_bytes(reader.u32()?.to_le_bytes());
-            let (first, second) = (reader.u64()?, reader.u64()?);
+            let (first, second, third) = (reader.u64()?, reader.u64()?, reader.u64()?);
             Some(match kind {
                 1 => Self::Started { id, pid: number },
                 2 => {
@@ -173,7 +175,7 @@ impl Answer {
                         peak_memory_bytes: second,
                         core_dumped: kind == EXITED_WITH_CORE,
                     };
-                    Self::Exited { id, exit, usage }
+                    Self::Exited { id, exit, usage, ran: Duration::from_micros(third) }
                 }
                 4 => Self::GroupEnded { id },
                 6 => Self::Succeeds { id },
@@ -346,8 +348,8 @@ mod tests {
         let answers = [
             Answer::Started { id: 1, pid: 4711 },
             Answer::StartFailed { id: 2, failure: StartFailure { step: Step::Cwd, errno: 2 } },
-            Answer::Exited { id: 1, exit: Exit::Code(3), usage },
-            Answer::Exited { id: 3, exit: Exit::from_code(-9), usage },
+            Answer::Exited { id: 1, exit: Exit::Code(3), usage, ran: Duration::from_micros(612) },
+            Answer::Exited { id: 3, exit: Exit::from_code(-9), usage, ran: Duration::ZERO },
             Answer::GroupEnded { id: 1 },
             Answer::Succeeds { id: 4 },
             Answer::Revoked { id: 4 },

@@ -37,7 +37,7 @@ struct Worker {
     is_unsaid: bool,
     /// It exited with 0.
     is_success: bool,
-    successor: Option<Successor>,
+    since: Instant,
 }
 
 /// A process that is to be started in the place of another when that has ended well: at once, without a way to the
@@ -48,6 +48,26 @@ struct Successor {
     descriptors: Vec<OwnedFd>,
 }
 
+/// Those that take the place of one process, one after the other.
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<Successor>,
+    /// How many there were when the last was added.
+    full: usize,
+}
+
+impl Line {
+    fn add(&mut self, successor: Successor) {
+        self.waiting.push_back(successor);
+        self.full = self.waiting.len();
+    }
+
+    /// Whether the engine had better know of those that have ended, so that it can add others before this is empty.
+    fn runs_short(&self) -> bool {
+        self.waiting.len() * 2 <= self.full
+    }
+}
+
 pub(super) struct Server {
     pub(super) socket: OwnedFd,
     pub(super) signals: SignalFd,
@@ -56,6 +76,8 @@ pub(super) struct Server {
     /// as the leader is not reaped or a child of ours is in the group.
     workers: HashMap<i32, Worker>,
     groups: HashMap<u64, i32>,
+    /// By the process whose place is taken.
+    lines: HashMap<u64, Line>,
     /// When the groups whose leader has ended are to be looked at again, where there are any.
     look_again_at: Option<Instant>,
     /// The last that have ended without being workers: one may be a worker that a fork server has only just made.
@@ -66,13 +88,16 @@ pub(super) struct Server {
     answers: Vec<u8>,
     /// Among the answers is one that is waited for.
     is_urgent: bool,
+    /// When they are sent at the latest.
+    tell_by: Option<Instant>,
     /// Brief processes of which the engine does not know yet that they run, and since when they do.
     unsaid: VecDeque<(Instant, i32)>,
     buffer: Vec<u8>,
 }
 
 /// A process is brief that takes less. For so long, the news that it runs waits for the news that it has ended, where
-/// the engine has no use for the first alone, and so long the start of another may wait for its end.
+/// the engine has no use for the first alone, and so long the start of another may wait for its end. And so long the
+/// news of its end may wait for those of others, where its place is taken.
 pub(crate) const BRIEF: Duration = Duration::from_millis(5);
 
 /// A process that has ended and was no worker.
@@ -96,12 +121,14 @@ impl Server {
             null,
             workers: HashMap::new(),
             groups: HashMap::new(),
+            lines: HashMap::new(),
             look_again_at: None,
             strangers: VecDeque::new(),
             program,
             look_interval: FIRST_LOOK,
             answers: Vec::new(),
             is_urgent: false,
+            tell_by: None,
             unsaid: VecDeque::new(),
             buffer: vec![0; MAX_MESSAGE_BYTES],
         })
@@ -129,7 +156,7 @@ impl Server {
                 return;
             }
             self.say_what_lasts();
-            if self.is_urgent && !self.flush() {
+            if self.is_to_be_told() && !self.flush() {
                 return;
             }
         }
@@ -180,31 +207,49 @@ impl Server {
     /// A request that has not come whole; its number is first in it.
     fn not_started(&mut self, request: &[u8], errno: i32) {
         let Some(id) = (Reader { bytes: request }).u64() else { return };
-        let failure = StartFailure { step: spawn::Step::Descriptors, errno };
-        Answer::StartFailed { id, failure }.write(&mut self.answers);
-        self.is_urgent = true;
+        self.tell_not_started(id, StartFailure { step: spawn::Step::Descriptors, errno });
     }
 
     /// Starts a process, or keeps the request until the one whose place it is to take has ended.
     fn start_in_turn(&mut self, request: &[u8], descriptors: Vec<OwnedFd>) {
         let Some(decoded) = Decoded::read(request) else { return };
-        let Some(after) = decoded.after else { return self.start(&decoded, &descriptors) };
-        let before = self.groups.get(&after).and_then(|group| self.workers.get_mut(group));
-        match before.filter(|before| before.is_unsaid && before.successor.is_none()) {
-            Some(before) => {
-                let request = request.to_vec();
-                before.successor = Some(Successor { id: decoded.id, request, descriptors });
+        let Some(after) = decoded.after else {
+            if let Err(failure) = self.start(&decoded, &descriptors) {
+                self.tell_not_started(decoded.id, failure);
             }
+            return;
+        };
+        match self.line_after(after) {
+            Some(line) => line.add(Successor { id: decoded.id, request: request.to_vec(), descriptors }),
             None => self.tell_revoked(decoded.id),
         }
     }
 
+    /// The line that this process is the last of, or the only one. None may be where it is known to last.
+    fn line_after(&mut self, last: u64) -> Option<&mut Line> {
+        let is_last = |line: &Line| line.waiting.back().is_some_and(|waiting| waiting.id == last);
+        let first = match self.lines.iter().find(|(_, line)| is_last(line)) {
+            Some((&first, _)) => first,
+            None if self.lines.get(&last).is_some_and(|line| !line.waiting.is_empty()) => return None,
+            None => last,
+        };
+        let is_brief = self.groups.get(&first).is_some_and(|group| self.workers[group].is_unsaid);
+        is_brief.then(|| self.lines.entry(first).or_default())
+    }
+
     fn revoke(&mut self, request: &[u8]) {
         let Some(id) = (Reader { bytes: request }).u64() else { return };
-        let waits = |worker: &&mut Worker| worker.successor.as_ref().is_some_and(|next| next.id == id);
-        if let Some(worker) = self.workers.values_mut().find(waits) {
-            worker.successor = None;
-            self.tell_revoked(id);
+        for line in self.lines.values_mut() {
+            if let Some(position) = line.waiting.iter().position(|waiting| waiting.id == id) {
+                line.waiting.remove(position);
+                return self.tell_revoked(id);
+            }
+        }
+    }
+
+    fn revoke_line(&mut self, line: Line) {
+        for waiting in line.waiting {
+            self.tell_revoked(waiting.id);
         }
     }
 
@@ -213,7 +258,12 @@ impl Server {
         self.is_urgent = true;
     }
 
-    fn start(&mut self, decoded: &Decoded<'_>, descriptors: &[OwnedFd]) {
+    fn tell_not_started(&mut self, id: u64, failure: StartFailure) {
+        Answer::StartFailed { id, failure }.write(&mut self.answers);
+        self.is_urgent = true;
+    }
+
+    fn start(&mut self, decoded: &Decoded<'_>, descriptors: &[OwnedFd]) -> Result<(), StartFailure> {
         let mut placed: Vec<(RawFd, RawFd)> = (0..3)
             .filter(|standard| !decoded.targets.contains(standard))
             .map(|standard| (self.null.as_raw_fd(), standard))
@@ -235,24 +285,16 @@ impl Server {
             false => spawn::spawn(&program),
             true => self.copy(&program),
         };
-        match started {
-            Ok(pid) => {
-                let is_unsaid = decoded.is_brief;
-                let worker =
-                    Worker { id, leader_ended: false, is_unsaid, is_success: false, successor: None };
-                self.workers.insert(pid, worker);
-                self.groups.insert(id, pid);
-                match is_unsaid {
-                    true => self.unsaid.push_back((Instant::now(), pid)),
-                    false => self.tell_started(id, pid),
-                }
-            }
-            Err((step, errno)) => {
-                let failure = StartFailure { step, errno };
-                Answer::StartFailed { id, failure }.write(&mut self.answers);
-                self.is_urgent = true;
-            }
+        let pid = started.map_err(|(step, errno)| StartFailure { step, errno })?;
+        let (is_unsaid, since) = (decoded.is_brief, Instant::now());
+        let worker = Worker { id, leader_ended: false, is_unsaid, is_success: false, since };
+        self.workers.insert(pid, worker);
+        self.groups.insert(id, pid);
+        match is_unsaid {
+            true => self.unsaid.push_back((since, pid)),
+            false => self.tell_started(id, pid),
         }
+        Ok(())
     }
 
     fn tell_started(&mut self, id: u64, pid: i32) {
@@ -268,11 +310,11 @@ impl Server {
             self.unsaid.pop_front();
             if let Some(worker) = self.workers.get_mut(&pid).filter(|worker| worker.is_unsaid) {
                 worker.is_unsaid = false;
-                let (id, next) = (worker.id, worker.successor.take());
+                let id = worker.id;
                 self.tell_started(id, pid);
                 // No record is to wait behind it.
-                if let Some(next) = next {
-                    self.tell_revoked(next.id);
+                if let Some(line) = self.lines.remove(&id) {
+                    self.revoke_line(line);
                 }
             }
         }
@@ -310,13 +352,13 @@ impl Server {
             leader_ended: ended.is_some(),
             is_unsaid: false,
             is_success: false,
-            successor: None,
+            since: Instant::now(),
         };
         self.workers.insert(pid, worker);
         self.groups.insert(id, pid);
         Answer::Started { id, pid }.write(&mut self.answers);
         if let Some(Stranger { exit, usage, .. }) = ended {
-            Answer::Exited { id, exit, usage }.write(&mut self.answers);
+            Answer::Exited { id, exit, usage, ran: Duration::ZERO }.write(&mut self.answers);
             if !self.end_if_empty(pid) {
                 self.look_again_after(FIRST_LOOK);
             }
@@ -348,14 +390,18 @@ impl Server {
                 Some(worker) => {
                     worker.leader_ended = true;
                     worker.is_success = ended.code == 0;
-                    let id = worker.id;
+                    let (id, ran) = (worker.id, worker.since.elapsed());
                     if std::mem::take(&mut worker.is_unsaid) {
                         Answer::Started { id, pid }.write(&mut self.answers);
                     }
-                    Answer::Exited { id, exit, usage }.write(&mut self.answers);
-                    self.is_urgent = true;
+                    Answer::Exited { id, exit, usage, ran }.write(&mut self.answers);
                     if !self.end_if_empty(pid) {
+                        self.is_urgent = true;
                         self.look_again_after(FIRST_LOOK);
+                        // Nobody knows for how long the rest of the group stays.
+                        if let Some(line) = self.lines.remove(&id) {
+                            self.revoke_line(line);
+                        }
                     }
                 }
                 None => {
@@ -383,7 +429,7 @@ impl Server {
     /// How long nothing has to be done though nothing happens.
     fn patience(&self) -> PollTimeout {
         let unsaid = self.unsaid.front().map(|&(since, _)| since + BRIEF);
-        let due = [unsaid, self.look_again_at].into_iter().flatten().min();
+        let due = [unsaid, self.look_again_at, self.tell_by].into_iter().flatten().min();
         // Up to the next millisecond: to wake too early would only mean to wait again.
         let wait = due.map(|at| at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000));
         wait.map_or(PollTimeout::NONE, |wait| PollTimeout::from(u16::try_from(wait).unwrap_or(u16::MAX)))
@@ -412,18 +458,39 @@ impl Server {
         if let Some(worker) = self.workers.remove(&group) {
             self.groups.remove(&worker.id);
             Answer::GroupEnded { id: worker.id }.write(&mut self.answers);
-            self.is_urgent = true;
-            if let Some(next) = worker.successor {
-                match Decoded::read(&next.request).filter(|_| worker.is_success) {
-                    Some(decoded) => {
-                        Answer::Succeeds { id: next.id }.write(&mut self.answers);
-                        self.start(&decoded, &next.descriptors);
-                    }
-                    None => self.tell_revoked(next.id),
-                }
+            match self.lines.remove(&worker.id) {
+                Some(line) if worker.is_success => self.start_next(line),
+                Some(line) => self.revoke_line(line),
+                None => self.is_urgent = true,
             }
         }
         true
+    }
+
+    /// A place is free: its next process is started.
+    fn start_next(&mut self, mut line: Line) {
+        let Some(next) = line.waiting.pop_front() else { return self.is_urgent = true };
+        let Some(decoded) = Decoded::read(&next.request) else { return };
+        Answer::Succeeds { id: next.id }.write(&mut self.answers);
+        match self.start(&decoded, &next.descriptors) {
+            Ok(()) => {
+                self.is_urgent |= line.runs_short();
+                self.lines.insert(next.id, line);
+            }
+            Err(failure) => {
+                self.revoke_line(line);
+                self.tell_not_started(next.id, failure);
+            }
+        }
+    }
+
+    /// Whether what there is to say cannot wait.
+    fn is_to_be_told(&mut self) -> bool {
+        if self.is_urgent || self.answers.is_empty() {
+            return self.is_urgent;
+        }
+        let now = Instant::now();
+        *self.tell_by.get_or_insert(now + BRIEF) <= now
     }
 
     /// Sends what there is to say; `false` when the engine is gone.
@@ -434,6 +501,7 @@ impl Server {
             .all(|part| message::send(self.socket.as_fd(), part, &[], true).is_ok());
         self.answers.clear();
         self.is_urgent = false;
+        self.tell_by = None;
         sent
     }
 }

@@ -220,8 +220,9 @@ fn a_launcher_that_may_open_too_few_starts_no_worker_with_a_part_of_its_descript
     spoiled_and_mended("cannot pass the descriptors: Too many open files", spoil, mend);
 }
 
-/// All but the first records wait until a file is there.
-const GATED: &str = "read -r n; until [ $n -le 20 ] || [ -e go ]; do sleep 0.02; done; echo $n";
+/// All but the first hundred wait until a file is there: more than are looked for, since while it is not known that others
+/// wait, some are overtaken.
+const GATED: &str = "read -r n; until [ $n -le 100 ] || [ -e go ]; do sleep 0.02; done; echo $n";
 
 #[test]
 fn an_each_stage_loses_no_record_to_a_shortage_of_descriptors() {

@@ -325,7 +325,7 @@ impl Broker {
         let framing = self.stages[stage].framing;
         for seat in self.stages[stage].seats.clone() {
             self.exchange_mut(stage).give_back(seat, framing);
-            self.exchange_mut(stage).give_back_reserved(seat);
+            self.exchange_mut(stage).give_back_all_reserved(seat);
         }
         self.stages[stage].has_left = true;
         self.note_exchange(stage);

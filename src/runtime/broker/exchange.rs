@@ -138,8 +138,8 @@ pub(crate) struct Exchange {
     retry: Retry,
     /// By rank: in the order in which they were given.
     held: Vec<VecDeque<Lease>>,
-    /// By rank: for the process that takes the place of the one that is there.
-    reserved: Vec<Option<Lease>>,
+    /// By rank: for the processes that take the place of the one that is there, one after the other.
+    reserved: Vec<VecDeque<Lease>>,
     /// To be given out before anything from the queues.
     returned: VecDeque<Lease>,
     delayed: BinaryHeap<Delayed>,
@@ -154,7 +154,7 @@ impl Exchange {
         Self {
             retry,
             held: vec![VecDeque::new(); width],
-            reserved: vec![None; width],
+            reserved: vec![VecDeque::new(); width],
             returned: VecDeque::new(),
             delayed: BinaryHeap::new(),
             delayed_bytes: 0,
@@ -167,7 +167,7 @@ impl Exchange {
     pub(crate) fn add_seats(&mut self, count: usize) -> Vec<usize> {
         let seats = self.held.len()..self.held.len() + count;
         self.held.resize_with(seats.end, VecDeque::new);
-        self.reserved.resize(seats.end, None);
+        self.reserved.resize_with(seats.end, VecDeque::new);
         seats.collect()
     }
 
@@ -212,7 +212,7 @@ impl Exchange {
         self.returned.is_empty()
             && self.delayed.is_empty()
             && self.held.iter().all(VecDeque::is_empty)
-            && self.reserved.iter().all(Option::is_none)
+            && self.reserved.iter().all(VecDeque::is_empty)
     }
 
     /// Whether records wait for another attempt, now or later.
@@ -332,24 +332,33 @@ impl Exchange {
         }
     }
 
-    /// What a worker was given last is for its successor.
+    /// What a worker was given last is for the last of its successors.
     pub(crate) fn reserve_last(&mut self, rank: usize) {
-        self.reserved[rank] = self.held[rank].pop_back();
+        let last = self.held[rank].pop_back();
+        self.reserved[rank].extend(last);
     }
 
-    /// What is reserved for the successor of a worker.
-    pub(crate) fn reserved(&self, rank: usize) -> Option<&Lease> {
-        self.reserved[rank].as_ref()
+    /// What is reserved for the last of a worker's successors.
+    pub(crate) fn last_reserved(&self, rank: usize) -> Option<&Lease> {
+        self.reserved[rank].back()
     }
 
-    /// The successor is there: it holds what was reserved for it.
+    /// The first successor is there: it holds what was reserved for it.
     pub(crate) fn succeed(&mut self, rank: usize) {
-        self.held[rank].extend(self.reserved[rank].take());
+        let first = self.reserved[rank].pop_front();
+        self.held[rank].extend(first);
     }
 
-    /// There will be no successor: what was reserved for it goes back to the front, uncounted.
-    pub(crate) fn give_back_reserved(&mut self, rank: usize) {
-        if let Some(lease) = self.reserved[rank].take() {
+    /// There will be no successor at this place of the line: what was reserved for it goes back to the front, uncounted.
+    pub(crate) fn give_back_reserved(&mut self, rank: usize, place: usize) {
+        if let Some(lease) = self.reserved[rank].remove(place) {
+            self.put_back(lease);
+        }
+    }
+
+    /// There will be no successors.
+    pub(crate) fn give_back_all_reserved(&mut self, rank: usize) {
+        for lease in std::mem::take(&mut self.reserved[rank]) {
             self.put_back(lease);
         }
     }
@@ -454,8 +463,7 @@ impl Exchange {
 
     /// Everything that is not answered, for the books.
     pub(crate) fn clear(&mut self) -> Vec<Lease> {
-        let reserved = self.reserved.iter_mut().filter_map(Option::take);
-        let held = self.held.iter_mut().flat_map(std::mem::take).chain(reserved);
+        let held = self.held.iter_mut().chain(&mut self.reserved).flat_map(std::mem::take);
         self.delayed_bytes = 0;
         let delayed = std::mem::take(&mut self.delayed).into_iter().map(|delayed| *delayed.lease);
         held.chain(std::mem::take(&mut self.returned)).chain(delayed).collect()

@@ -126,32 +126,32 @@ impl Broker {
         true
     }
 
-    /// Leases one record for the process that takes the place of this worker's. `false` where there is none.
+    /// Leases one record for one more process that takes this worker's place when those before it have ended. `false`
+    /// where there is none.
     pub(crate) fn reserve(&mut self, stage: usize, rank: usize) -> bool {
         let seat = self.seat(stage, rank);
-        let is_leased =
-            self.reserved(stage, rank).is_none() && self.lease(stage, rank, usize::MAX, 1).is_some();
+        let is_leased = self.lease(stage, rank, usize::MAX, 1).is_some();
         if is_leased {
             self.exchange_mut(stage).reserve_last(seat);
         }
         is_leased
     }
 
-    /// What is reserved for the successor of a worker.
-    pub(crate) fn reserved(&self, stage: usize, rank: usize) -> Option<&Lease> {
-        self.exchange(stage).reserved(self.seat(stage, rank))
+    /// What is reserved for the last of a worker's successors.
+    pub(crate) fn last_reserved(&self, stage: usize, rank: usize) -> Option<&Lease> {
+        self.exchange(stage).last_reserved(self.seat(stage, rank))
     }
 
-    /// The successor is there, and holds what was reserved for it.
+    /// The first successor is there, and holds what was reserved for it.
     pub(crate) fn succeed(&mut self, stage: usize, rank: usize) {
         let seat = self.seat(stage, rank);
         self.exchange_mut(stage).succeed(seat);
     }
 
-    /// There will be no successor: what was reserved for it is anybody's again, uncounted.
-    pub(crate) fn give_back_reserved(&mut self, stage: usize, rank: usize) {
+    /// There will be no successor at this place of the line: what was reserved for it is anybody's again, uncounted.
+    pub(crate) fn give_back_reserved(&mut self, stage: usize, rank: usize, place: usize) {
         let seat = self.seat(stage, rank);
-        self.exchange_mut(stage).give_back_reserved(seat);
+        self.exchange_mut(stage).give_back_reserved(seat, place);
         self.return_to_queues(stage);
         self.note_exchange(stage);
     }

@@ -48,7 +48,10 @@ impl RunLoop {
                 self.start_failed(worker, &error, is_passing);
                 self.inputs.push_back(Input::StartFailed { worker, error, is_passing });
             }
-            Notification::Exited { exit, usage, .. } => {
+            Notification::Exited { exit, usage, ran, .. } => {
+                if let Some(io) = self.io(worker) {
+                    io.ran = Some(ran);
+                }
                 self.inputs.push_back(Input::Exited { worker, exit, usage });
             }
             Notification::GroupEnded { .. } => {
@@ -64,7 +67,7 @@ impl RunLoop {
     pub(super) fn watch_started(&mut self) {
         for worker in std::mem::take(&mut self.started) {
             if self.io(worker).is_some_and(|io| io.is_unwatched) {
-                self.is_brief[worker.stage] = false;
+                self.lasts(worker.stage);
                 self.watch_outputs(worker);
             }
         }

@@ -91,7 +91,7 @@ pub(crate) use stdio::{Ends, InEnd, OutEnd};
 use stdio::{Stdin, Stdout};
 use steer::Steering;
 use successor::Successor;
-pub(crate) use successor::{MOST_SUCCESSORS, may_have_successors};
+pub(crate) use successor::{LINE_BYTES, MOST_IN_LINE, MOST_SUCCESSORS, may_have_successors};
 use taps::Taps;
 pub(crate) use taps::{Sample, TapError};
 use tell::Events;
@@ -184,8 +184,8 @@ pub(crate) struct RunLoop {
     buffers: Buffers,
     /// By stage and rank.
     workers: Vec<Vec<Option<WorkerIo>>>,
-    /// By stage and rank: what is to take the worker's place, and how many there are.
-    successors: Vec<Vec<Option<Successor>>>,
+    /// By stage and rank: what is to take the worker's place, one after the other, and how many there are.
+    successors: Vec<Vec<VecDeque<Successor>>>,
     successor_count: usize,
     /// Of which the launcher has just said that they run.
     started: Vec<Worker>,
@@ -221,8 +221,9 @@ pub(crate) struct RunLoop {
     closed_on_trial: Vec<(Instant, usize, usize)>,
     /// By stage, and by rank where each worker has records of its own: since when some wait that are too few for a batch.
     batch_since: BTreeMap<(usize, usize), Instant>,
-    /// By stage: its processes are likely to end soon, and to leave no more behind than a pipe holds.
-    is_brief: Vec<bool>,
+    /// By stage: how many successors each of its workers may have. 0 where its processes are not likely to end soon, and to
+    /// leave no more behind than a pipe holds.
+    ahead: Vec<usize>,
     /// Workers that have closed an end too early, and by when they have ended if they are about to: the input of a
     /// `map` worker, or what a function worker must keep.
     closed_early: Vec<(Worker, Instant, Option<&'static str>)>,
@@ -299,7 +300,7 @@ impl RunLoop {
             tokens,
             buffers: Buffers::default(),
             workers: by_worker().map(|width| (0..width).map(|_| None).collect()).collect(),
-            successors: by_worker().map(|width| (0..width).map(|_| None).collect()).collect(),
+            successors: by_worker().map(|width| (0..width).map(|_| VecDeque::new()).collect()).collect(),
             successor_count: 0,
             started: Vec::new(),
             recipes: by_worker().map(|width| vec![None; width]).collect(),
@@ -322,7 +323,7 @@ impl RunLoop {
             work_done: vec![false; stages],
             closed_on_trial: Vec::new(),
             batch_since: BTreeMap::new(),
-            is_brief: plan.stages.iter().map(|stage| stage.stage.mode == Mode::Each).collect(),
+            ahead: plan.stages.iter().map(|stage| usize::from(stage.stage.mode == Mode::Each)).collect(),
             closed_early: Vec::new(),
             faults: HashMap::new(),
             has_moved: true,

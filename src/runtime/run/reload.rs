@@ -13,7 +13,7 @@
 //! more (it was the content of a file that had changed, or what was before has fallen too) the stage rests: whoever has
 //! reloaded once does so again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -239,13 +239,13 @@ impl RunLoop {
         let width = declared.pool.max;
         debug_assert_eq!(stage, self.workers.len(), "stages come one after the other");
         self.workers.push((0..width).map(|_| None).collect());
-        self.successors.push((0..width).map(|_| None).collect());
+        self.successors.push((0..width).map(|_| VecDeque::new()).collect());
         self.recipes.push(vec![None; width]);
         self.tails.push((0..width).map(|_| StderrTail::default()).collect());
         self.turns.push(0);
         self.abandoned.push(false);
         self.work_done.push(false);
-        self.is_brief.push(declared.mode == Mode::Each);
+        self.ahead.push(usize::from(declared.mode == Mode::Each));
         self.gates.push(Gate::Closed);
         self.broker.add_stage(&plan, stage, old);
     }

@@ -288,9 +288,8 @@ impl RunLoop {
             Exchange::Map { last, about, .. } => {
                 self.map_ended(worker, WorkerEnd { exit, is_success, asked, read }, last, about);
             }
-            Exchange::Each { results, since } => {
-                let took = self.clock.now().saturating_duration_since(since);
-                self.took(worker.stage, took, &results);
+            Exchange::Each { results, .. } => {
+                self.ran(worker.stage, io.ran, &results);
                 self.each_ended(worker, exit, is_success, asked, results);
             }
         }

@@ -88,7 +88,8 @@ impl RunLoop {
             closed_leases: None,
             taps: self.plan.stages[stage].outputs.iter().map(|_| None).collect(),
             log: None,
-            is_unwatched: self.is_brief[stage],
+            is_unwatched: self.ahead[stage] > 0,
+            ran: None,
             is_function: self.is_function(stage),
             maps_segments: false,
             went: false,
@@ -236,7 +237,7 @@ impl RunLoop {
             return recipe.request(id, None, variables);
         }
         let lease = match after {
-            Some(_) => self.broker.reserved(stage, rank),
+            Some(_) => self.broker.last_reserved(stage, rank),
             None => self.broker.leases(stage, rank).next(),
         };
         let lease = lease.ok_or("no record waits for it")?;

@@ -1,6 +1,6 @@
 //! A run that is changed while it runs: what other threads ask for, and when it has come about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
@@ -103,7 +103,7 @@ impl RunLoop {
         self.reloads.resized(stage, pool);
         let width = self.workers[stage].len().max(pool.max);
         self.workers[stage].resize_with(width, || None);
-        self.successors[stage].resize_with(width, || None);
+        self.successors[stage].resize_with(width, VecDeque::new);
         self.tails[stage].resize_with(width, StderrTail::default);
         // Each worker finds the width of its pool in its environment.
         self.recipes[stage] = vec![None; width];

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::control::ControlLine;
 use super::feed::Feed;
@@ -141,6 +141,8 @@ pub(super) struct WorkerIo {
     pub(super) log: Option<Log>,
     /// Its outputs are looked at when it has ended, or when it turns out not to be brief.
     pub(super) is_unwatched: bool,
+    /// From its start to its end, as the launcher saw it.
+    pub(super) ran: Option<Duration>,
     /// It speaks the worker protocol.
     pub(super) is_function: bool,
     /// Of a function worker: it was told that records may flow.

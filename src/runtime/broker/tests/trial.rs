@@ -58,7 +58,7 @@ pub(super) enum Op {
     /// That one takes its place.
     Succeed(usize),
     /// There will be none.
-    Revoke(usize),
+    Revoke(usize, usize),
     /// Standard output takes so many.
     Take(u64),
     /// The other stage takes so many documents about failures.
@@ -89,7 +89,7 @@ impl Op {
             25 => Self::TakeLost(random.u64(1..9)),
             26..29 => Self::Reserve(rank),
             29..31 => Self::Succeed(rank),
-            31 => Self::Revoke(rank),
+            31 => Self::Revoke(rank, random.usize(..4)),
             _ => Self::Pass(random.u64(1..2000)),
         }
     }
@@ -122,8 +122,8 @@ pub(super) struct Trial {
     given: Vec<VecDeque<u64>>,
     /// By rank: bytes that the worker was handed in all.
     handed: Vec<u64>,
-    /// By rank: the record that is set aside for the worker's successor.
-    reserved: Vec<Option<u64>>,
+    /// By rank: the records that are set aside for the worker's successors.
+    reserved: Vec<VecDeque<u64>>,
     /// How often each record was an attempt that failed.
     failures: Vec<u32>,
     /// Who had it first, where that is to stay so.
@@ -165,7 +165,7 @@ impl Trial {
             next: 0,
             given: vec![VecDeque::new(); WIDTH],
             handed: vec![0; WIDTH],
-            reserved: vec![None; WIDTH],
+            reserved: vec![VecDeque::new(); WIDTH],
             failures: Vec::new(),
             owners: BTreeMap::new(),
             begun: Vec::new(),
@@ -197,14 +197,14 @@ impl Trial {
                 // Only when the process before it has ended.
                 if self.given[rank].is_empty() {
                     self.broker.succeed(WORK, rank);
-                    self.given[rank].extend(self.reserved[rank].take());
+                    self.given[rank].extend(self.reserved[rank].pop_front());
                     let holds = self.broker.leases(WORK, rank).flat_map(|lease| numbers(&lease.block));
                     assert!(holds.eq(self.given[rank].iter().copied()));
                 }
             }
-            Op::Revoke(rank) => {
-                self.broker.give_back_reserved(WORK, rank);
-                self.reserved[rank] = None;
+            Op::Revoke(rank, place) => {
+                self.broker.give_back_reserved(WORK, rank, place);
+                self.reserved[rank].remove(place);
             }
             Op::Take(records) => {
                 let taken = self.take(Consumer::Stdout, records);
@@ -283,14 +283,13 @@ impl Trial {
         assert_eq!(self.broker.held(WORK, rank), self.given[rank].len() as u64);
     }
 
-    /// Sets a record aside for the process after the one that is there.
+    /// Sets a record aside for one more process after the one that is there.
     fn reserve(&mut self, rank: usize) {
         let is_single = self.setting.mode == Mode::Each && self.setting.batch.is_none();
         if !is_single || self.has_failed || !self.broker.reserve(WORK, rank) {
             return;
         }
-        assert!(self.reserved[rank].is_none(), "one is set aside at most");
-        let lease = self.broker.reserved(WORK, rank).expect("it was just set aside");
+        let lease = self.broker.last_reserved(WORK, rank).expect("it was just set aside");
         let [record] = numbers(&lease.block)[..] else { panic!("one record is set aside") };
         assert_eq!(lease.attempts, self.failures[usize::try_from(record).unwrap()]);
         assert!(!self.is_given(record), "{record} is held twice");
@@ -299,12 +298,12 @@ impl Trial {
             rank
         });
         assert!(!self.setting.by_key || owner == rank, "{record} went to another worker");
-        self.reserved[rank] = Some(record);
+        self.reserved[rank].push_back(record);
         assert_eq!(self.broker.held(WORK, rank), self.given[rank].len() as u64);
     }
 
     fn is_given(&self, record: u64) -> bool {
-        self.given.iter().any(|given| given.contains(&record)) || self.reserved.contains(&Some(record))
+        self.given.iter().chain(&self.reserved).any(|given| given.contains(&record))
     }
 
     fn outputs(&self) -> usize {
@@ -392,7 +391,7 @@ impl Trial {
                         self.has_failed = true;
                         self.broker.close_input(WORK, Reason::ConsumerFailed);
                         self.given.iter_mut().for_each(VecDeque::clear);
-                        self.reserved.fill(None);
+                        self.reserved.iter_mut().for_each(VecDeque::clear);
                     }
                 }
             }

@@ -28,7 +28,7 @@ struct Worker {
     /// Of a stream: what was written to it, and it has perhaps not read.
     fed: VecDeque<(usize, Block)>,
     /// What is set aside for the process after it.
-    reserved: Option<u64>,
+    reserved: VecDeque<u64>,
 }
 
 /// A stage at its position.
@@ -294,7 +294,7 @@ impl World {
             }
             for number in 0..self.forms.len() {
                 for rank in 0..WIDEST {
-                    self.does(Op::Revoke(number, rank));
+                    self.does(Op::Revoke(number, rank, 0));
                     self.does(Op::Give(number, rank, 5));
                     self.does(Op::Work(number, rank, 5));
                 }
@@ -306,7 +306,9 @@ impl World {
     fn end_if_done(&mut self, number: usize) {
         let stage = self.forms.len() - 1 - number;
         let form = &self.forms[stage];
-        let is_idle = form.workers.iter().all(|worker| worker.given.is_empty() && worker.fed.is_empty());
+        let has_none =
+            |worker: &Worker| worker.given.is_empty() && worker.fed.is_empty() && worker.reserved.is_empty();
+        let is_idle = form.workers.iter().all(has_none);
         let has_done_all = match form.is_leaving {
             // It leaves when there is nothing for it, also before its turn.
             true => self.broker.takes_no_more(stage),

@@ -27,7 +27,7 @@ pub(crate) enum Op {
     GiveBack(usize, usize),
     Reserve(usize, usize),
     Succeed(usize, usize),
-    Revoke(usize, usize),
+    Revoke(usize, usize, usize),
     /// A stage that leaves is gone, though it may not have been ready.
     Leave(usize),
     /// Standard output takes so many.
@@ -56,7 +56,7 @@ impl Op {
             33 => Self::GiveBack(stage, rank),
             34 => Self::Reserve(stage, rank),
             35 => Self::Succeed(stage, rank),
-            36 => Self::Revoke(stage, rank),
+            36 => Self::Revoke(stage, rank, random.usize(..4)),
             37..39 => Self::Leave(stage),
             _ => Self::Take(random.u64(1..20)),
         }
@@ -166,7 +166,9 @@ impl World {
             }
             Op::Reserve(number, rank) => self.with(number, rank, |world, stage| world.reserve(stage, rank)),
             Op::Succeed(number, rank) => self.with(number, rank, |world, stage| world.succeed(stage, rank)),
-            Op::Revoke(number, rank) => self.with(number, rank, |world, stage| world.revoke(stage, rank)),
+            Op::Revoke(number, rank, place) => {
+                self.with(number, rank, |world, stage| world.revoke(stage, rank, place));
+            }
             Op::Leave(number) => {
                 if let Some(stage) = self.stage(number).filter(|&stage| self.forms[stage].is_leaving) {
                     self.leave(stage);
@@ -240,7 +242,7 @@ impl World {
     fn holds(&self, stage: usize, lease: &Lease) {
         for record in numbers(&lease.block) {
             assert_eq!(self.ends.get(&(lease.queue, record)), None, "{record} has ended already");
-            let has = |worker: &Worker| worker.given.contains(&record) || worker.reserved == Some(record);
+            let has = |worker: &Worker| worker.given.contains(&record) || worker.reserved.contains(&record);
             // By another subscription another stage may well have it.
             let name = |stage: usize| &self.plan.stages[stage].stage.name;
             let forms = (0..self.forms.len()).filter(|&other| name(other) == name(stage));
@@ -334,14 +336,10 @@ impl World {
     fn reserve(&mut self, stage: usize, rank: usize) {
         let is_each = self.plan.stages[stage].stage.mode == Mode::Each;
         let is_wanted = is_each && !self.forms[stage].is_leaving && !self.is_blocked(stage);
-        if is_wanted
-            && rank < self.plan.stages[stage].stage.pool.max
-            && self.forms[stage].workers[rank].reserved.is_none()
-            && self.broker.reserve(stage, rank)
-        {
-            let lease = self.broker.reserved(stage, rank).expect("it was just set aside").clone();
+        if is_wanted && rank < self.plan.stages[stage].stage.pool.max && self.broker.reserve(stage, rank) {
+            let lease = self.broker.last_reserved(stage, rank).expect("it was just set aside").clone();
             self.holds(stage, &lease);
-            self.forms[stage].workers[rank].reserved = Some(numbers(&lease.block)[0]);
+            self.forms[stage].workers[rank].reserved.push_back(numbers(&lease.block)[0]);
         }
     }
 
@@ -349,14 +347,14 @@ impl World {
         if self.is_leased(stage) && self.forms[stage].workers[rank].given.is_empty() {
             self.broker.succeed(stage, rank);
             let worker = &mut self.forms[stage].workers[rank];
-            worker.given.extend(worker.reserved.take());
+            worker.given.extend(worker.reserved.pop_front());
         }
     }
 
-    fn revoke(&mut self, stage: usize, rank: usize) {
+    fn revoke(&mut self, stage: usize, rank: usize, place: usize) {
         if self.is_leased(stage) {
-            self.broker.give_back_reserved(stage, rank);
-            self.forms[stage].workers[rank].reserved = None;
+            self.broker.give_back_reserved(stage, rank, place);
+            self.forms[stage].workers[rank].reserved.remove(place);
         }
     }
 
@@ -364,7 +362,9 @@ impl World {
     fn leave(&mut self, stage: usize) {
         for rank in 0..self.forms[stage].workers.len() {
             self.give_back(stage, rank);
-            self.revoke(stage, rank);
+            for _ in 0..self.forms[stage].workers[rank].reserved.len() {
+                self.revoke(stage, rank, 0);
+            }
         }
         self.is_over(stage);
     }
