@@ -147,6 +147,8 @@ pub(crate) struct Exchange {
     delayed_bytes: u64,
     next_sequence: u64,
     pub(crate) order: Option<Order>,
+    /// The order has kept a worker from being given a record.
+    pub(crate) has_held_back: bool,
 }
 
 impl Exchange {
@@ -160,6 +162,7 @@ impl Exchange {
             delayed_bytes: 0,
             next_sequence: 0,
             order: ordered.then(Order::default),
+            has_held_back: false,
         }
     }
 

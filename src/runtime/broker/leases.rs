@@ -1,5 +1,6 @@
 //! Records in hand: given to a worker, answered, given back.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use super::{Broker, Consumer, Exchange, Failure, Guilt, Lease, Results, TooMany, Verdict, note};
@@ -26,11 +27,18 @@ impl Broker {
         // What was given back is the new form's of a stage that another has taken over from.
         let is_left = self.stages[stage].is_retired && self.shares_exchange(stage);
         let is_free = exchange.leases(seat).is_empty();
-        let may = |sequence| exchange.order.as_ref().is_none_or(|order| order.may_lease(sequence));
+        let is_held_back = Cell::new(false);
+        let may = |sequence| {
+            let may = exchange.order.as_ref().is_none_or(|order| order.may_lease(sequence));
+            is_held_back.set(is_held_back.get() || !may);
+            may
+        };
         let returned = exchange.returned().position(|lease| {
             !is_left && may(lease.sequence) && (is_free || !lease.alone) && self.is_for(stage, rank, lease)
         });
         let may_take = exchange.may_take_new() && may(exchange.next_sequence());
+        let is_held_back = is_held_back.get();
+        self.exchanges[id].has_held_back |= is_held_back;
         let lease = match returned {
             Some(position) => self.exchanges[id].take_returned(position, max_records, framing),
             None if may_take => {
@@ -290,8 +298,11 @@ impl Broker {
             Some(order) => order.put(sequence, records, results),
             None => vec![results],
         };
-        // Others may have waited for this place.
-        self.note_exchange(stage);
+        // Others may have waited for this place; and the last answer to one form of a stage is news for the other.
+        let have_waited = std::mem::take(&mut self.exchange_mut(stage).has_held_back);
+        if have_waited || self.shares_exchange(stage) {
+            self.note_exchange(stage);
+        }
         for (producer, block) in leaving.into_iter().flatten() {
             self.publish(producer, block);
         }

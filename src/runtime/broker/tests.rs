@@ -135,6 +135,35 @@ fn what_nobody_wants_is_told_up_the_graph() {
     assert_eq!((report.records_in, report.discarded[0].records), (4, 4));
 }
 
+/// Who is not told is not asked again whether it wants more: with a wide pool, that would cost more than the records.
+#[test]
+fn an_answer_is_told_to_other_workers_only_where_they_have_waited_for_it() {
+    let answers = |ordered: bool| {
+        let plan = Build::new()
+            .with("work", |stage| {
+                (stage.mode, stage.pool, stage.ordered) = (crate::model::Mode::Map, pool(2), ordered);
+            })
+            .queue("stdin -> work")
+            .accepted();
+        let mut broker = Broker::new(&plan);
+        let stdin = broker.stdin().unwrap();
+        broker.publish(stdin, Block::whole(Bytes::from(vec![b'\n'; 2 * MAX_AHEAD as usize]), LINES));
+        assert!(broker.lease(0, 0, usize::MAX, 2).is_some());
+        while broker.lease(0, 1, usize::MAX, 1000).is_some() {}
+        let held = broker.held(0, 1);
+        broker.changes();
+        let mut answer = |rank, records| {
+            broker.answer_with(0, rank, records, Results::new()).unwrap();
+            !broker.changes().consumers.is_empty()
+        };
+        (held, [answer(1, 1), answer(0, 1), answer(0, 1)])
+    };
+    let own = Consumer::Port { stage: 0, port: 0 };
+    assert_eq!(answers(false), (2 * MAX_AHEAD - 2, [false; 3]), "{own:?} has nobody to ask");
+    // The first answer lets nothing go, and so tells once, and nobody waits any more; whoever is refused waits again.
+    assert_eq!(answers(true).1, [true, false, false]);
+}
+
 #[test]
 fn a_lease_does_not_hold_the_whole_read_that_it_came_with() {
     let plan = Build::new()

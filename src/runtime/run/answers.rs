@@ -107,7 +107,7 @@ impl RunLoop {
                 Err(breach) => return self.breached(stage, rank, &breach),
             }
         }
-        self.pump_leases(stage);
+        self.pump_map_worker(stage, rank);
     }
 
     /// An answer whose results hold the segments that they lie in.

@@ -53,6 +53,23 @@ impl RunLoop {
             Mode::Each => self.pump_each(stage),
             Mode::Stream => {}
         }
+        self.look_for_end_of_leases(stage);
+    }
+
+    /// Gives one `map` worker what it may have, when it is the only one for whom something has changed: to ask all of a wide
+    /// pool each time would cost more than the records. Where another has waited for this one, the broker tells.
+    pub(super) fn pump_map_worker(&mut self, stage: usize, rank: usize) {
+        if self.abandoned[stage] || self.gates[stage] != Gate::Open {
+            return;
+        }
+        if !self.has_blocked_output(stage) {
+            self.give_map(stage, rank);
+            self.grow_if_backlogged(stage);
+        }
+        self.look_for_end_of_leases(stage);
+    }
+
+    fn look_for_end_of_leases(&mut self, stage: usize) {
         if self.mode(stage) == Mode::Map && self.broker.has_given_all(stage) {
             self.end_map_inputs(stage);
         }
@@ -77,14 +94,13 @@ impl RunLoop {
         let width = self.workers[stage].len();
         let first = self.turns[stage];
         self.turns[stage] = (first + 1) % width;
-        let sharers = self.workers[stage].iter().flatten().filter(|io| io.takes_records()).count() as u64;
         for step in 0..width {
-            self.give_map((stage, (first + step) % width), sharers);
+            self.give_map(stage, (first + step) % width);
         }
         self.grow_if_backlogged(stage);
     }
 
-    fn give_map(&mut self, (stage, rank): (usize, usize), sharers: u64) {
+    fn give_map(&mut self, stage: usize, rank: usize) {
         let most = self.plan.stages[stage].stage.max_records_per_worker.unwrap_or(u64::MAX);
         let (held, ahead) = (self.broker.held(stage, rank), self.rounds.ahead());
         let Some(io) = self.workers[stage][rank].as_mut() else { return };
@@ -104,7 +120,7 @@ impl RunLoop {
         }
         let worker = io.worker;
         let leased = match self.plan.stages[stage].stage.batch {
-            None => self.lease_records((stage, rank), held, sharers),
+            None => self.lease_records(stage, rank, held),
             Some(_) => u64::from(
                 self.broker.leases(stage, rank).count() < BATCHES_AHEAD && self.lease_batch(stage, rank),
             ),
@@ -126,14 +142,15 @@ impl RunLoop {
 
     /// Leases a worker as many records as it should have ahead of it, or its share of what waits. Returns how many
     /// leases these are.
-    fn lease_records(&mut self, (stage, rank): (usize, usize), held: u64, sharers: u64) -> u64 {
+    fn lease_records(&mut self, stage: usize, rank: usize, held: u64) -> u64 {
         let most = self.plan.stages[stage].stage.max_records_per_worker.unwrap_or(u64::MAX);
-        let waiting = self.broker.waiting(Consumer::Port { stage, port: 0 }, rank);
-        let share = waiting.div_ceil(sharers.max(1)).max(1);
         let Some(io) = self.workers[stage][rank].as_ref() else { return 0 };
         let Exchange::Map { window, .. } = &io.exchange else { return 0 };
-        let mut records =
-            window.records(self.rounds.ahead()).saturating_sub(held).min(most - io.given).min(share);
+        let wanted = window.records(self.rounds.ahead()).saturating_sub(held).min(most - io.given);
+        let waiting = self.broker.waiting(Consumer::Port { stage, port: 0 }, rank);
+        // Whom it is shared with matters only where it is little.
+        let is_plenty = waiting / (self.workers[stage].len() as u64).max(1) >= wanted;
+        let mut records = if is_plenty { wanted } else { wanted.min(self.share(stage, waiting)) };
         let (mut bytes, mut leases) = (LEASE_BYTES, 0);
         while records > 0 && bytes > 0 {
             let Some(lease) = self.broker.lease(stage, rank, bytes, records) else { break };
@@ -142,6 +159,12 @@ impl RunLoop {
             leases += 1;
         }
         leases
+    }
+
+    /// What each of those has of so many records who could work on them.
+    fn share(&self, stage: usize, records: u64) -> u64 {
+        let sharers = self.workers[stage].iter().flatten().filter(|io| io.takes_records()).count() as u64;
+        records.div_ceil(sharers.max(1)).max(1)
     }
 
     /// Puts what a `map` worker was leased last on its way to it.
@@ -208,7 +231,7 @@ impl RunLoop {
         *answered += records;
         let total = *answered;
         match self.broker.answer(stage, rank, Some(port), framing, block) {
-            Ok(()) => self.pump_leases(stage),
+            Ok(()) => self.pump_map_worker(stage, rank),
             Err(too_many) => {
                 let name = self.plan.stages[stage].stage.worker_name(rank);
                 let taken = total - too_many.answered + too_many.held;

@@ -157,11 +157,13 @@ impl RunLoop {
             window.resized(size);
             feed.remember(size);
         }
-        if feed.is_idle() {
-            self.pump(Consumer::Port { stage, port });
-        } else {
+        let (is_idle, is_map) = (feed.is_idle(), matches!(io.exchange, Exchange::Map { .. }));
+        if !is_idle {
             self.flush_feed(stage, rank, port);
-            self.pump(Consumer::Port { stage, port });
+        }
+        match is_map && port == 0 {
+            true => self.pump_map_worker(stage, rank),
+            false => self.pump(Consumer::Port { stage, port }),
         }
     }
 
