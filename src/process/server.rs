@@ -470,7 +470,10 @@ impl Server {
     /// A place is free: its next process is started.
     fn start_next(&mut self, mut line: Line) {
         let Some(next) = line.waiting.pop_front() else { return self.is_urgent = true };
-        let Some(decoded) = Decoded::read(&next.request) else { return };
+        let Some(decoded) = Decoded::read(&next.request) else {
+            line.waiting.push_front(next);
+            return self.revoke_line(line);
+        };
         Answer::Succeeds { id: next.id }.write(&mut self.answers);
         match self.start(&decoded, &next.descriptors) {
             Ok(()) => {
