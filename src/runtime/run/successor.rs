@@ -95,13 +95,15 @@ impl RunLoop {
 
     /// The process that one more successor would take the place of, where there may be one.
     fn may_be_followed(&self, stage: usize, rank: usize) -> Option<u64> {
+        // Behind one that is known to last, a record would be set aside only to come back, and others overtake it.
+        let worker = self.workers[stage][rank].as_ref().filter(|io| io.is_unwatched)?;
         let line = &self.successors[stage][rank];
         let bytes: u64 = line.iter().map(|successor| successor.bytes).sum();
         let is_wanted = self.supervisor.stage(stage).is_at_work(rank)
             && bytes < LINE_BYTES
             && line.iter().all(|successor| !successor.is_revoked);
-        let last = line.back().map(|successor| &successor.io).or(self.workers[stage][rank].as_ref());
-        last.map(|io| io.id).filter(|_| is_wanted)
+        let last = line.back().map_or(worker, |successor| &successor.io);
+        is_wanted.then_some(last.id)
     }
 
     fn ask_for_successor(&mut self, stage: usize, rank: usize, before: u64) {
