@@ -223,7 +223,6 @@ impl fmt::Display for Step {
     }
 }
 
-/// `` `pool` 2 -> 4 ``, `` the edge `a -> b` ``.
 impl Why {
     /// Several, in one line.
     pub(crate) fn all(why: &[Self]) -> String {
@@ -231,6 +230,7 @@ impl Why {
     }
 }
 
+/// `` `pool` 2 -> 4 ``, `` the edge `a -> b` ``.
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -247,6 +247,12 @@ impl Server {
         }
     }
 
+    /// None is to take the place of this one.
+    fn revoke_behind(&mut self, id: u64) {
+        let line = self.lines.remove(&id).unwrap_or_default();
+        self.revoke_line(line);
+    }
+
     fn revoke_line(&mut self, line: Line) {
         for waiting in line.waiting {
             self.tell_revoked(waiting.id);
@@ -313,9 +319,7 @@ impl Server {
                 let id = worker.id;
                 self.tell_started(id, pid);
                 // No record is to wait behind it.
-                if let Some(line) = self.lines.remove(&id) {
-                    self.revoke_line(line);
-                }
+                self.revoke_behind(id);
             }
         }
     }
@@ -338,14 +342,13 @@ impl Server {
     fn adopt(&mut self, request: &[u8]) {
         let mut reader = Reader { bytes: request };
         let (Some(id), Some(pid)) = (reader.u64(), reader.i32()) else { return };
-        self.is_urgent = true;
         let is_ours = parent_of(pid) == i32::try_from(std::process::id()).ok();
         // One that had the same number before is not meant.
         let ended = self.strangers.iter().position(|stranger| stranger.pid == pid && !is_ours);
         let ended = ended.and_then(|position| self.strangers.remove(position));
         if ended.is_none() && !is_ours {
             let failure = StartFailure { step: Step::Adopt, errno: nix::libc::ESRCH };
-            return Answer::StartFailed { id, failure }.write(&mut self.answers);
+            return self.tell_not_started(id, failure);
         }
         let worker = Worker {
             id,
@@ -356,7 +359,7 @@ impl Server {
         };
         self.workers.insert(pid, worker);
         self.groups.insert(id, pid);
-        Answer::Started { id, pid }.write(&mut self.answers);
+        self.tell_started(id, pid);
         if let Some(Stranger { exit, usage, .. }) = ended {
             Answer::Exited { id, exit, usage, ran: Duration::ZERO }.write(&mut self.answers);
             if !self.end_if_empty(pid) {
@@ -399,9 +402,7 @@ impl Server {
                         self.is_urgent = true;
                         self.look_again_after(FIRST_LOOK);
                         // Nobody knows for how long the rest of the group stays.
-                        if let Some(line) = self.lines.remove(&id) {
-                            self.revoke_line(line);
-                        }
+                        self.revoke_behind(id);
                     }
                 }
                 None => {
